@@ -1,0 +1,214 @@
+"""`ValkeySemanticCache`, a LangChain `BaseCache` over the core.
+
+Rule of this file: translate a call, pass it on, translate what comes back.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
+
+from langchain_valkey_semcache.answers import given_back, reason_not_to_store, usage_of
+from langchain_valkey_semcache.codec import GenerationCodec
+from langchain_valkey_semcache.embeddings import embedding_model
+from langchain_valkey_semcache.prompt import UnreadablePromptError, read_prompt
+from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
+from valkey_semcache.options import TTL
+
+
+class ValkeySemanticCache(BaseCache):
+    """A semantic cache for LangChain: `set_llm_cache(ValkeySemanticCache(embeddings, url))`.
+
+    A request is split: the last human message's text is compared by meaning; system prompt,
+    earlier turns, tools, and the model with its parameters (`llm_string`) must be the same.
+    An outage of Valkey or of the embedding model makes misses, never an exception.
+
+    Args:
+        embeddings: A LangChain `Embeddings`; its document method is used.
+        url: The server; see `valkey_semcache.SemanticCache` for this and all that follows.
+        similarity_threshold: Cosine similarity from which another wording is served, 0 to 1.
+        ttl: Seconds an entry lives, or a `timedelta`; None for ever.
+        name: Begins every key of this cache.
+        namespace: The tenant.
+        client: Your own `valkey.Valkey`.
+        async_client: Your own `valkey.asyncio.Valkey`.
+        index: `"auto"`, `"search"` or `"flat"`.
+        embedding_id: The embedding model's name where it has none to be found.
+        timeout: Seconds to wait for an answer from Valkey.
+        connect_timeout: Seconds to wait for a connection.
+        on_error: `"miss"` or `"raise"`.
+        max_semantic_chars: Longer questions are found by their very words only.
+        volatile: Patterns taken out of every text and context.
+        store_questions: False keeps the questions' texts out of Valkey.
+        promote: True remembers a wording that hit by meaning.
+        digest_key: Secret of 16 bytes or more that keys every digest.
+        flat_max_bytes: Memory in this process for the flat index's vectors.
+
+    Raises:
+        ConfigurationError: An argument is out of range or of the wrong type, or no server is
+            given. It is a `ValueError`.
+    """
+
+    def __init__(
+        self,
+        embeddings: Any,
+        url: str | None = None,
+        *,
+        similarity_threshold: float = 0.9,
+        ttl: TTL = 3600,
+        name: str = "semcache",
+        namespace: str = "",
+        client: Any = None,
+        async_client: Any = None,
+        index: Literal["auto", "search", "flat"] = "auto",
+        embedding_id: str | None = None,
+        timeout: float = 0.5,
+        connect_timeout: float = 1.0,
+        on_error: Literal["miss", "raise"] = "miss",
+        max_semantic_chars: int = 1000,
+        volatile: Sequence[str | re.Pattern[str]] = (),
+        store_questions: bool = True,
+        promote: bool = False,
+        digest_key: bytes | str | None = None,
+        flat_max_bytes: int = 256 * 2**20,
+    ) -> None:
+        self.core = SemanticCache(
+            embedding_model(embeddings, embedding_id),
+            url,
+            similarity_threshold=similarity_threshold,
+            ttl=ttl,
+            name=name,
+            namespace=namespace,
+            client=client,
+            async_client=async_client,
+            index=index,
+            codec=GenerationCodec(),
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            on_error=on_error,
+            max_semantic_chars=max_semantic_chars,
+            volatile=volatile,
+            store_questions=store_questions,
+            promote=promote,
+            digest_key=digest_key,
+            flat_max_bytes=flat_max_bytes,
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.core).replace(type(self.core).__name__, type(self).__name__, 1)
+
+    def with_namespace(self, namespace: str) -> Self:
+        """The same cache for another tenant: same server, index and counters."""
+        view = copy.copy(self)
+        view.core = self.core.with_namespace(namespace)
+        return view
+
+    def lookup(self, prompt: str, llm_string: str) -> list[Any] | None:
+        """The stored generations for this prompt or one that means the same, or None."""
+        question = self._question(prompt, llm_string)
+        return None if question is None else _generations(self.core.lookup(question))
+
+    async def alookup(self, prompt: str, llm_string: str) -> list[Any] | None:
+        """The same as `lookup`, without blocking the event loop."""
+        question = self._question(prompt, llm_string)
+        return None if question is None else _generations(await self.core.alookup(question))
+
+    def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        """Keep a model's answer, unless it is empty, cut off, or a call for a tool."""
+        question = self._to_store(prompt, llm_string, return_val)
+        if question is not None:
+            self.core.store(question, return_val, usage=usage_of(return_val))
+
+    async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        """The same as `update`, without blocking the event loop."""
+        question = self._to_store(prompt, llm_string, return_val)
+        if question is not None:
+            await self.core.astore(question, return_val, usage=usage_of(return_val))
+
+    def clear(
+        self,
+        *,
+        namespace: str | None = None,
+        llm_string: str | None = None,
+        model: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Remove this cache's entries, or those of one tenant, `llm_string` or model's name.
+
+        Raises:
+            TypeError: An argument is not one of these; nothing is removed then.
+            ServerError: Valkey could not be reached or refused.
+        """
+        _no_more(kwargs)
+        self.core.clear(namespace=namespace, identity=llm_string, model=model)
+
+    async def aclear(
+        self,
+        *,
+        namespace: str | None = None,
+        llm_string: str | None = None,
+        model: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """The same as `clear`, without blocking the event loop."""
+        _no_more(kwargs)
+        await self.core.aclear(namespace=namespace, identity=llm_string, model=model)
+
+    def stats(self) -> Stats:
+        """What this cache has done in this process."""
+        return self.core.stats()
+
+    def close(self) -> None:
+        """Close the sync connections that were opened here."""
+        self.core.close()
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections, and the sync ones."""
+        await self.core.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _question(self, prompt: str, llm_string: str) -> Question | None:
+        try:
+            return read_prompt(prompt, llm_string)
+        except UnreadablePromptError as error:
+            self.core.missed(str(error))
+            return None
+
+    def _to_store(
+        self, prompt: str, llm_string: str, generations: RETURN_VAL_TYPE
+    ) -> Question | None:
+        reason = reason_not_to_store(generations)
+        try:
+            question = read_prompt(prompt, llm_string)
+        except UnreadablePromptError:
+            reason = "unreadable prompt"
+        if reason is not None:
+            self.core.skip(reason)
+            return None
+        return question
+
+
+def _generations(outcome: Hit | Miss) -> list[Any] | None:
+    return given_back(outcome) if isinstance(outcome, Hit) else None
+
+
+def _no_more(unknown: dict[str, Any]) -> None:
+    if unknown:
+        raise TypeError(
+            f"clear() takes namespace=, llm_string= and model=, not {', '.join(unknown)}."
+        )

@@ -1,0 +1,95 @@
+"""LangChain's generations as JSON, `lc-gen/1`.
+
+Rule of this file: fields are named here, and only they are written and read. Whatever the
+stored bytes say, nothing but `Generation`, `ChatGeneration` and `AIMessage` is ever built.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+from langchain_core.outputs import ChatGeneration, Generation
+from pydantic import BaseModel
+
+from valkey_semcache.errors import NotStorableError, UnreadableError
+
+_MESSAGE_FIELDS = (
+    "content",
+    "tool_calls",
+    "invalid_tool_calls",
+    "usage_metadata",
+    "additional_kwargs",
+    "response_metadata",
+    "name",
+)
+
+
+class GenerationCodec:
+    """A list of `Generation` or `ChatGeneration` as JSON. Message ids are not kept."""
+
+    name = "lc-gen/1"
+
+    def encode(self, answer: Sequence[Generation]) -> bytes:
+        """The generations as JSON.
+
+        Raises:
+            NotStorableError: One is of another class, or holds what JSON cannot.
+        """
+        try:
+            return json.dumps([_written(g) for g in answer], separators=(",", ":")).encode(
+                "utf-8", "surrogatepass"
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise NotStorableError(f"it holds a value that JSON cannot: {error}") from error
+
+    def decode(self, content: bytes) -> list[Generation]:
+        """New generations.
+
+        Raises:
+            UnreadableError: The bytes are not what `encode` writes.
+        """
+        try:
+            stored = json.loads(content)
+            if not isinstance(stored, list) or not stored:
+                raise ValueError("not a list of generations")
+            return [_read(generation) for generation in stored]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UnreadableError(
+                f"The stored generations are damaged: {type(error).__name__}."
+            ) from error
+
+
+def _written(generation: Generation) -> dict[str, Any]:
+    info = generation.generation_info
+    if not isinstance(generation, ChatGeneration):
+        if type(generation).__name__ not in ("Generation", "GenerationChunk"):
+            raise NotStorableError(f"it is a {type(generation).__name__}")
+        return {"text": generation.text, "info": info}
+    message = generation.message
+    if isinstance(message, AIMessageChunk):
+        message = message_chunk_to_message(message)
+    if type(message) is not AIMessage:
+        raise NotStorableError(f"its message is a {type(message).__name__}")
+    parts = {name: getattr(message, name) for name in _MESSAGE_FIELDS}
+    parts["additional_kwargs"] = {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for name, value in message.additional_kwargs.items()
+    }
+    return {"message": {k: v for k, v in parts.items() if v not in (None, [], {})}, "info": info}
+
+
+def _read(stored: dict[str, Any]) -> Generation:
+    info = stored["info"]
+    if not isinstance(info, dict | None):
+        raise ValueError("generation_info is no dict")
+    if "message" not in stored:
+        if not isinstance(stored["text"], str):
+            raise ValueError("text is no string")
+        return Generation(text=stored["text"], generation_info=info)
+    parts = stored["message"]
+    known = {name: parts[name] for name in _MESSAGE_FIELDS if name in parts}
+    known.setdefault("content", "")
+    return ChatGeneration(message=AIMessage(**known), generation_info=info)

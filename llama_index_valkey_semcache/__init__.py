@@ -1,0 +1,11 @@
+"""valkey-semcache for LlamaIndex: `SemanticCacheLLM(llm, ValkeySemanticCache(...))`.
+
+Rule of this folder: an adapter translates, and nothing else. What LangChain would need as well
+belongs in `valkey_semcache`.
+"""
+
+from llama_index_valkey_semcache.cache import ValkeySemanticCache
+from llama_index_valkey_semcache.embeddings import MiniLMEmbedding
+from llama_index_valkey_semcache.llm import SemanticCacheLLM
+
+__all__ = ["MiniLMEmbedding", "SemanticCacheLLM", "ValkeySemanticCache"]

@@ -1,0 +1,50 @@
+"""valkey-semcache: a semantic cache for LLM answers on Valkey.
+
+This package is the core; it imports neither LangChain nor LlamaIndex. Apps use it directly, or
+through `langchain_valkey_semcache` and `llama_index_valkey_semcache`.
+"""
+
+from valkey_semcache.cache import SemanticCache
+from valkey_semcache.codec import Codec, TextCodec
+from valkey_semcache.embedding import Embedder
+from valkey_semcache.errors import (
+    ConfigurationError,
+    DimensionMismatchError,
+    EmbeddingError,
+    IndexKindError,
+    MissingPackageError,
+    NewerFormatError,
+    NotStorableError,
+    SemcacheError,
+    ServerError,
+    ServerReplyError,
+    ServerUnreachableError,
+    UnreadableError,
+)
+from valkey_semcache.outcome import Hit, Miss, Neighbour
+from valkey_semcache.question import Question
+from valkey_semcache.stats import Stats
+
+__all__ = [
+    "Codec",
+    "ConfigurationError",
+    "DimensionMismatchError",
+    "Embedder",
+    "EmbeddingError",
+    "Hit",
+    "IndexKindError",
+    "Miss",
+    "MissingPackageError",
+    "Neighbour",
+    "NewerFormatError",
+    "NotStorableError",
+    "Question",
+    "SemanticCache",
+    "SemcacheError",
+    "ServerError",
+    "ServerReplyError",
+    "ServerUnreachableError",
+    "Stats",
+    "TextCodec",
+    "UnreadableError",
+]

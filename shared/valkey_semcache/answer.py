@@ -1,0 +1,171 @@
+"""The stored envelope: what lies in an entry's field `p`.
+
+Rule of this file: bytes out of Valkey are data. `unpack` reads numbers, text and JSON, and
+builds nothing else. Whatever does not fit is an `UnreadableError`; what a newer release
+wrote is a `NewerFormatError`, and is left to those who can read it.
+
+Layout, integers and floats big-endian:
+
+| bytes | what |
+|---|---|
+| 2 | `sc` |
+| 1 | format of the stored layout |
+| 1 | flags: 1 compressed, 2 signed, 4 encrypted |
+| 8 | created, seconds since 1970, float |
+| 8 | expires, likewise; 0 for never |
+| 1 + n | length of the codec's name, and the name in ASCII |
+| 4 + n | length of the private header, and the header: JSON with the model's name `m`, the question's text `q`, the usage `u`; each left out when there is none |
+| rest | the content, as the codec wrote it |
+
+Compression is of the content, encryption of private header and content together, and a
+signature's bytes stand at the end. This release writes none of the three flags, and leaves
+entries that carry one alone.
+"""  # noqa: E501 - a table's row is one line
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from valkey_semcache.digest import FORMAT
+from valkey_semcache.errors import NewerFormatError, UnreadableError
+
+COMPRESSED, SIGNED, ENCRYPTED = 1, 2, 4
+_KNOWN_FLAGS = 0
+_MAGIC = b"sc"
+_HEAD = struct.Struct(">2sBBddB")
+_LENGTH = struct.Struct(">I")
+
+ALIAS_CODEC = "alias/1"
+"""Codec of an entry that points to another wording's entry (see `Alias`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One stored answer with what is known about it.
+
+    Args:
+        codec: Who can read `content`, e.g. `lc-gen/1`.
+        content: The answer's bytes.
+        created: Seconds since 1970.
+        expires: Seconds since 1970, or None for never. The server's own expiry decides; this
+            is for those who must know it without asking.
+        model: The model's name, or "".
+        question: The text that was answered, or None when texts are not kept.
+        usage: Token counts of the answer, by name.
+    """
+
+    codec: str
+    content: bytes
+    created: float
+    expires: float | None = None
+    model: str = ""
+    question: str | None = None
+    usage: Mapping[str, int] | None = None
+
+    def pack(self) -> bytes:
+        """The envelope as bytes."""
+        private: dict[str, object] = {}
+        if self.model:
+            private["m"] = self.model
+        if self.question is not None:
+            private["q"] = self.question
+        if self.usage:
+            private["u"] = dict(self.usage)
+        header = json.dumps(private, separators=(",", ":")).encode()
+        codec = self.codec.encode("ascii")
+        head = _HEAD.pack(_MAGIC, FORMAT, 0, self.created, self.expires or 0.0, len(codec))
+        return b"".join((head, codec, _LENGTH.pack(len(header)), header, self.content))
+
+
+def unpack(data: bytes) -> Envelope:
+    """Read an envelope.
+
+    Raises:
+        NewerFormatError: A newer release wrote it, or it is compressed, signed or encrypted.
+        UnreadableError: It is no envelope, or a damaged one.
+    """
+    try:
+        magic, version, flags, created, expires, codec_length = _HEAD.unpack_from(data)
+        if magic != _MAGIC:
+            raise UnreadableError("The stored bytes are no envelope of valkey-semcache.")
+        if version > FORMAT or flags & ~_KNOWN_FLAGS:
+            raise NewerFormatError(
+                f"The entry has format {version} and flags {flags}; this release reads format "
+                f"{FORMAT} without flags. Update valkey-semcache to read it."
+            )
+        start = _HEAD.size + codec_length
+        codec = data[_HEAD.size : start].decode("ascii")
+        (header_length,) = _LENGTH.unpack_from(data, start)
+        start += _LENGTH.size
+        end = start + header_length
+        if version < 1 or end > len(data):
+            raise UnreadableError("The stored envelope is cut short.")
+        private = json.loads(data[start:end])
+        return _checked(
+            Envelope(
+                codec=codec,
+                content=data[end:],
+                created=created,
+                expires=expires or None,
+                model=private.get("m", ""),
+                question=private.get("q"),
+                usage=private.get("u"),
+            )
+        )
+    except UnreadableError:
+        raise
+    except (struct.error, ValueError, AttributeError, RecursionError) as error:
+        raise UnreadableError(f"The stored envelope is damaged: {type(error).__name__}.") from error
+
+
+def _checked(envelope: Envelope) -> Envelope:
+    """The envelope, if its private header holds what it should."""
+    usage = envelope.usage
+    if (
+        not isinstance(envelope.model, str)
+        or not isinstance(envelope.question, str | None)
+        or not isinstance(usage, dict | None)
+        or not all(type(count) is int for count in (usage or {}).values())
+    ):
+        raise UnreadableError("The stored envelope's header holds values of the wrong type.")
+    return envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Content of an alias: another wording of a stored question, in the same scope.
+
+    It holds no answer, only the way to one: deleting the source ends it, and so does
+    renewing it, since `created` then differs.
+
+    Args:
+        source: Text digest of the entry that holds the answer.
+        created: That entry's time of creation, seconds since 1970.
+        similarity: How near the two wordings are, -1 to 1.
+    """
+
+    source: str
+    created: float
+    similarity: float
+
+    def pack(self) -> bytes:
+        """The alias as bytes."""
+        return json.dumps([self.source, self.created, self.similarity]).encode()
+
+
+def unpack_alias(content: bytes) -> Alias:
+    """Read an alias.
+
+    Raises:
+        UnreadableError: The content is not one.
+    """
+    try:
+        source, created, similarity = json.loads(content)
+        if not (isinstance(source, str) and len(source) == 32 and source.isalnum()):
+            raise ValueError(source)
+        return Alias(source, float(created), float(similarity))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnreadableError("The stored alias is damaged.") from error

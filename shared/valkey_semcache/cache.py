@@ -1,0 +1,403 @@
+"""`SemanticCache`: the one object that users and adapters hold.
+
+Rule of this file: it puts the parts together and keeps the promise that the cache never breaks
+the call. How a look-up goes is in flow.py, what a question is in question.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from valkey_semcache.clear import clear_all, clear_matching
+from valkey_semcache.codec import Codec, TextCodec
+from valkey_semcache.digest import Digests
+from valkey_semcache.drive import Drive
+from valkey_semcache.embedding import EmbeddingModel
+from valkey_semcache.errors import ConfigurationError, NotStorableError
+from valkey_semcache.flow import Flows
+from valkey_semcache.index.opening import IndexSettings
+from valkey_semcache.notes import Notes
+from valkey_semcache.operations import Flow
+from valkey_semcache.options import (
+    TTL,
+    UNSET,
+    Unset,
+    checked_choice,
+    checked_count,
+    checked_flag,
+    checked_key,
+    checked_name,
+    checked_namespace,
+    checked_patterns,
+    checked_seconds,
+    checked_threshold,
+    checked_ttl,
+)
+from valkey_semcache.outcome import Hit, Miss
+from valkey_semcache.question import Address, Addressing, Question
+from valkey_semcache.server import Server
+from valkey_semcache.stats import Counters, Stats
+
+
+class SemanticCache:
+    """Answers kept in Valkey, found by their question's words or by their meaning.
+
+    Nothing is connected or asked before the first use. Look-ups and stores never raise for
+    what happens in Valkey or in the embedding model: a look-up that fails is a `Miss`, a store
+    that fails stores nothing; both are counted in `stats()` and logged once a minute.
+
+    Args:
+        embedding: The embedding model: an object with `embed(texts)`, see `Embedder`.
+        url: The server: `valkey://`, `valkeys://` (TLS), `redis://`, `rediss://`, `unix://`,
+            or `embedded://` for a server of this process's own (`embedded:///path` keeps its
+            data there). None for the environment's: `VALKEY_URL`, else `VALKEY_HOST` and
+            kin, else the same with `REDIS_`.
+        similarity_threshold: Cosine similarity from which another wording is served, 0 to 1.
+        ttl: Seconds an entry lives, or a `timedelta`; None for ever.
+        name: Begins every key of this cache. 1 to 64 letters, digits, `_`, `.`, `-`.
+        namespace: The tenant; entries of one are never seen by another.
+        client: Your own `valkey.Valkey` instead of a URL; it is not closed here.
+        async_client: Your own `valkey.asyncio.Valkey`, likewise.
+        index: `"search"` for the module valkey-search, `"flat"` for exact search in the
+            client over any Valkey, `"auto"` for what the server can do.
+        embedding_id: The embedding model's name where it has none to be found, or another
+            than the one found. Entries are found only under the name they were stored with.
+        codec: How answers become bytes. By default answers are strings.
+        timeout: Seconds to wait for an answer from Valkey.
+        connect_timeout: Seconds to wait for a connection.
+        on_error: `"miss"`, or `"raise"` to have errors of look-ups and stores raised.
+        max_semantic_chars: Longer questions are found by their very words only.
+        volatile: Patterns taken out of every text and context: what the app itself puts in
+            that does not change the answer (today's date, a request id).
+        store_questions: False keeps the questions' texts out of Valkey.
+        promote: True remembers a wording that hit by meaning, so that it hits exactly, with
+            no embedding, the next time.
+        digest_key: Secret of 16 bytes or more that turns every digest into an HMAC, so that
+            questions cannot be guessed from keys. All processes must share it.
+        flat_max_bytes: Memory in this process for the flat index's vectors.
+
+    Raises:
+        ConfigurationError: An argument is out of range or of the wrong type, or no server
+            is given. It is a `ValueError`.
+    """
+
+    def __init__(
+        self,
+        embedding: Any,
+        url: str | None = None,
+        *,
+        similarity_threshold: float = 0.9,
+        ttl: TTL = 3600,
+        name: str = "semcache",
+        namespace: str = "",
+        client: Any = None,
+        async_client: Any = None,
+        index: Literal["auto", "search", "flat"] = "auto",
+        embedding_id: str | None = None,
+        codec: Codec | None = None,
+        timeout: float = 0.5,
+        connect_timeout: float = 1.0,
+        on_error: Literal["miss", "raise"] = "miss",
+        max_semantic_chars: int = 1000,
+        volatile: Sequence[str | re.Pattern[str]] = (),
+        store_questions: bool = True,
+        promote: bool = False,
+        digest_key: bytes | str | None = None,
+        flat_max_bytes: int = 256 * 2**20,
+    ) -> None:
+        self._name = checked_name(name)
+        self._namespace = checked_namespace(namespace)
+        self._threshold = checked_threshold(similarity_threshold)
+        self._ttl = checked_ttl(ttl)
+        self._raises = checked_choice(on_error, "on_error", ("miss", "raise")) == "raise"
+        self._codec: Codec = TextCodec() if codec is None else codec
+        timeout = checked_seconds(timeout, "timeout")
+        model = EmbeddingModel.of(embedding, embedding_id)
+        self._digests = Digests(checked_key(digest_key))
+        settings = IndexSettings(
+            wanted=checked_choice(index, "index", ("auto", "search", "flat")),
+            name=self._name,
+            embedding=self._digests("embedding", model.identity),
+            model=model.identity,
+            timeout_ms=max(1, round(timeout * 1000)),
+            flat_max_bytes=checked_count(flat_max_bytes, "flat_max_bytes", 2**20),
+        )
+        self._prefix = settings.prefix
+        self._addressing = Addressing(
+            settings.prefix,
+            self._digests,
+            checked_count(max_semantic_chars, "max_semantic_chars", 0),
+            checked_patterns(volatile),
+        )
+        self._counters = Counters()
+        self._flows = Flows(
+            settings,
+            Notes(),
+            self._counters,
+            store_questions=checked_flag(store_questions, "store_questions"),
+            promote=checked_flag(promote, "promote"),
+        )
+        self._server = Server(
+            url, client, async_client, timeout, checked_seconds(connect_timeout, "connect_timeout")
+        )
+        self._drive = Drive(self._server, model)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(name={self._name!r}, namespace={self._namespace!r}, "
+            f"server={self._server.where!r}, similarity_threshold={self._threshold})"
+        )
+
+    @property
+    def name(self) -> str:
+        """The cache's name, which begins its keys."""
+        return self._name
+
+    @property
+    def namespace(self) -> str:
+        """The tenant of questions that name none."""
+        return self._namespace
+
+    def with_namespace(self, namespace: str) -> Self:
+        """The same cache for another tenant: same server, index and counters."""
+        view = copy.copy(self)
+        view._namespace = checked_namespace(namespace)
+        return view
+
+    def lookup(
+        self,
+        question: Question | str,
+        *,
+        codec: Codec | None = None,
+        similarity_threshold: float | None = None,
+    ) -> Hit | Miss:
+        """Look for an answer: by the very words, then by meaning.
+
+        Args:
+            question: What is asked; a string is a question without context.
+            codec: Reads the answer, instead of the cache's own.
+            similarity_threshold: Instead of the cache's own, 0 to 1.
+
+        Returns:
+            A `Hit`, true in a condition, or a `Miss`, false, which says why.
+        """
+        flow = self._lookup(question, codec, similarity_threshold)
+        try:
+            outcome = self._drive.run(flow)
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            outcome = self._missed(error)
+        self._counters.seen(outcome)
+        return outcome
+
+    async def alookup(
+        self,
+        question: Question | str,
+        *,
+        codec: Codec | None = None,
+        similarity_threshold: float | None = None,
+    ) -> Hit | Miss:
+        """The same as `lookup`, without blocking the event loop."""
+        flow = self._lookup(question, codec, similarity_threshold)
+        try:
+            outcome = await self._drive.arun(flow)
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            outcome = self._missed(error)
+        self._counters.seen(outcome)
+        return outcome
+
+    def store(
+        self,
+        question: Question | str,
+        answer: Any,
+        *,
+        codec: Codec | None = None,
+        ttl: TTL | Unset = UNSET,
+        usage: Mapping[str, int] | None = None,
+    ) -> bool:
+        """Keep an answer. One stored for the same words before is replaced.
+
+        Args:
+            question: What was asked; a string is a question without context.
+            answer: The answer, as the codec takes it.
+            codec: Writes the answer, instead of the cache's own.
+            ttl: Instead of the cache's own; None for ever.
+            usage: Tokens that the answer cost, by name, given back with each hit.
+
+        Returns:
+            Whether it was stored.
+        """
+        flow = self._store(question, answer, codec, ttl, usage)
+        if flow is None:
+            return False
+        try:
+            self._drive.run(flow)
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            return self._not_stored(error)
+        self._counters.count("stored")
+        return True
+
+    async def astore(
+        self,
+        question: Question | str,
+        answer: Any,
+        *,
+        codec: Codec | None = None,
+        ttl: TTL | Unset = UNSET,
+        usage: Mapping[str, int] | None = None,
+    ) -> bool:
+        """The same as `store`, without blocking the event loop."""
+        flow = self._store(question, answer, codec, ttl, usage)
+        if flow is None:
+            return False
+        try:
+            await self._drive.arun(flow)
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            return self._not_stored(error)
+        self._counters.count("stored")
+        return True
+
+    def delete(self, question: Question | str) -> bool:
+        """Remove the answer stored for just these words; whether there was one.
+
+        Raises:
+            ServerError: Valkey could not be reached or refused.
+        """
+        return self._drive.run(self._flows.delete(self._address(question)))
+
+    async def adelete(self, question: Question | str) -> bool:
+        """The same as `delete`, without blocking the event loop."""
+        return await self._drive.arun(self._flows.delete(self._address(question)))
+
+    def clear(
+        self, *, namespace: str | None = None, identity: str | None = None, model: str | None = None
+    ) -> int:
+        """Remove entries of this cache's name; with arguments, only those that match them all.
+
+        Without arguments the indexes go too, and come back at the next use. Other keys in
+        the server are never touched.
+
+        Args:
+            namespace: Only this tenant's.
+            identity: Only those of this model with these parameters (`llm_string`).
+            model: Only those of this model's name.
+
+        Returns:
+            How many entries were removed.
+
+        Raises:
+            ServerError: Valkey could not be reached or refused. Some entries may be left.
+        """
+        flow = self._clear(namespace, identity, model)
+        try:
+            return self._drive.run(flow)
+        finally:
+            self._flows.forget()
+
+    async def aclear(
+        self, *, namespace: str | None = None, identity: str | None = None, model: str | None = None
+    ) -> int:
+        """The same as `clear`, without blocking the event loop."""
+        flow = self._clear(namespace, identity, model)
+        try:
+            return await self._drive.arun(flow)
+        finally:
+            self._flows.forget()
+
+    def stats(self) -> Stats:
+        """What this cache has done in this process."""
+        index = self._flows.index
+        return self._counters.snapshot(self._server.breaker.state, index.kind if index else None)
+
+    def close(self) -> None:
+        """Close the sync connections that were opened here. The cache can be used again."""
+        self._server.close()
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections, and the sync ones."""
+        await self._server.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # What an adapter needs beside the above
+
+    def skip(self, reason: str) -> None:
+        """Count an answer that is not to be stored, by reason."""
+        self._counters.count("not_stored", reason)
+
+    def missed(self, detail: str) -> Miss:
+        """Count a request that is not to be looked up, and the miss for it."""
+        miss = Miss("not_cacheable", detail)
+        self._counters.seen(miss)
+        return miss
+
+    # Steps shared by the sync and the async methods
+
+    def _address(self, question: Question | str) -> Address:
+        if isinstance(question, str):
+            question = Question(question)
+        elif not isinstance(question, Question):
+            raise ConfigurationError(
+                f"A question is a string or a Question, not {type(question).__name__}."
+            )
+        return self._addressing.address(question, self._namespace)
+
+    def _lookup(
+        self, question: Question | str, codec: Codec | None, threshold: float | None
+    ) -> Flow[Hit | Miss]:
+        threshold = self._threshold if threshold is None else checked_threshold(threshold)
+        return self._flows.lookup(self._address(question), codec or self._codec, threshold)
+
+    def _store(
+        self,
+        question: Question | str,
+        answer: Any,
+        codec: Codec | None,
+        ttl: TTL | Unset,
+        usage: Mapping[str, int] | None,
+    ) -> Flow[None] | None:
+        codec = codec or self._codec
+        seconds = self._ttl if ttl is UNSET else checked_ttl(ttl)
+        address = self._address(question)
+        try:
+            content = codec.encode(answer)
+        except NotStorableError as error:
+            self.skip("not storable")
+            self._counters.warn("not storable", "An answer is not cached: %s", error)
+            return None
+        return self._flows.store(address, codec.name, content, seconds, usage)
+
+    def _clear(self, namespace: str | None, identity: str | None, model: str | None) -> Flow[int]:
+        wanted = {"n": ("namespace", namespace), "i": ("identity", identity), "m": ("model", model)}
+        digests = {
+            field: self._digests(label, value)
+            for field, (label, value) in wanted.items()
+            if value is not None
+        }
+        if digests:
+            return clear_matching(self._name, digests)
+        return clear_all(self._name, self._prefix)
+
+    def _missed(self, error: Exception) -> Miss:
+        self._counters.failed("a look-up", error)
+        if self._raises:
+            raise error
+        return Miss("error", f"{type(error).__name__}: {error}")
+
+    def _not_stored(self, error: Exception) -> bool:
+        self._counters.failed("a store", error)
+        if self._raises:
+            raise error
+        return False

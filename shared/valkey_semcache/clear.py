@@ -1,0 +1,78 @@
+"""Clearing: all of a cache, or what one namespace, identity or model stored.
+
+Rule of this file: an operation of its own beside the look-ups. It walks the keys of this
+cache's name and removes key by key; FLUSHDB and FLUSHALL are never sent.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from valkey_semcache.digest import DIGEST_LENGTH
+from valkey_semcache.index.search import drop_index, index_name
+from valkey_semcache.operations import Command, Flow, Pipeline
+
+_PAGE = 1000  # keys that one SCAN looks at
+
+
+def clear_all(name: str, prefix: str) -> Flow[int]:
+    """Remove everything under the cache's name, its indexes first.
+
+    An index emptied key by key stays slow, so it is dropped and created anew at the next use.
+
+    Args:
+        name: The cache's name.
+        prefix: `NAME:EMB:` of the embedding model in use; others are found by their entries.
+
+    Returns:
+        How many entries were removed.
+    """
+    is_entry = _entry_pattern(name)
+    dropped = {prefix}
+    removed = 0
+    yield from drop_index(index_name(prefix))
+    cursor: Any = 0
+    while True:
+        cursor, keys = yield Command("SCAN", cursor, "MATCH", f"{name}:*", "COUNT", _PAGE)
+        for other in {m[0].decode() for key in keys if (m := is_entry.match(key))} - dropped:
+            dropped.add(other)
+            yield from drop_index(index_name(other))
+        if keys:
+            counts = yield Pipeline([Command("UNLINK", key) for key in keys])
+            removed += sum(n for key, n in zip(keys, counts, strict=True) if is_entry.match(key))
+        if int(cursor) == 0:
+            return removed
+
+
+def clear_matching(name: str, wanted: dict[str, str]) -> Flow[int]:
+    """Remove the entries whose fields are as wanted.
+
+    Args:
+        name: The cache's name.
+        wanted: Digests by field: `n` namespace, `i` identity, `m` model. All must match.
+
+    Returns:
+        How many entries were removed.
+    """
+    is_entry = _entry_pattern(name)
+    fields, expected = list(wanted), [digest.encode() for digest in wanted.values()]
+    removed = 0
+    cursor: Any = 0
+    while True:
+        cursor, keys = yield Command(
+            *("SCAN", cursor, "MATCH", f"{name}:*", "COUNT", _PAGE, "TYPE", "hash")
+        )
+        entries = [key for key in keys if is_entry.match(key)]
+        if entries:
+            values = yield Pipeline([Command("HMGET", key, *fields) for key in entries])
+            gone = [key for key, v in zip(entries, values, strict=True) if list(v) == expected]
+            if gone:
+                removed += sum((yield Pipeline([Command("UNLINK", key) for key in gone])))
+        if int(cursor) == 0:
+            return removed
+
+
+def _entry_pattern(name: str) -> re.Pattern[bytes]:
+    """Matches an entry's key from its start, `NAME:EMB:`."""
+    return re.compile(b"%s:[0-9a-f]{%d}:(?=[0-9a-f]+:)" % (re.escape(name.encode()), DIGEST_LENGTH))

@@ -1,0 +1,44 @@
+"""The commands of `semcache` and their arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="A semantic cache for LLM answers on Valkey.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def semcache() -> None:
+    """A semantic cache for LLM answers on Valkey."""
+
+
+@app.command(epilog="Example: semcache demo --questions my_questions.txt")
+def demo(
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="Your own questions instead, one a line.", exists=True, dir_okay=False),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option(help="Also write what is shown into this SVG file.")
+    ] = None,
+    again: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Ask a model questions through LangChain and LlamaIndex, and show what each one cost.
+
+    Starts a Valkey of its own and embeds offline; no key and no network are needed. With
+    OPENAI_API_KEY set the model is ChatOpenAI, without it a canned one that takes a second.
+    """
+    from valkey_semcache.cli import demo
+
+    if again is not None:
+        demo.run_again(str(again))
+    else:
+        demo.run(questions, svg)

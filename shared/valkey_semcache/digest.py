@@ -1,0 +1,54 @@
+"""The one function that turns what is asked into names.
+
+Rule of this file: every digest in the package, in a key, a tag or a field, comes from
+`Digests`. Parts are length-prefixed, so no two different lists of parts run together to
+the same bytes, and each use has a label of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+FORMAT = 1
+"""Version of the stored layout (keys, fields, envelope). Not the package's version."""
+
+DIGEST_LENGTH = 32
+"""Hexadecimal digits kept of each SHA-256: 128 bits."""
+
+
+def length_prefixed(parts: tuple[str | bytes, ...]) -> bytes:
+    """Join `parts` so that they can be told apart again: 8 bytes of length before each.
+
+    Lone surrogates, which UTF-8 cannot hold, are passed through as they are.
+    """
+    out = []
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        out.append(len(data).to_bytes(8, "big"))
+        out.append(data)
+    return b"".join(out)
+
+
+class Digests:
+    """SHA-256 over length-prefixed parts; HMAC-SHA-256 (RFC 2104) when a key is given.
+
+    Args:
+        key: Secret of any length. With it, nobody without the key can tell which question
+            a digest belongs to by trying likely ones.
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes | None = None) -> None:
+        self._key = key
+
+    def __call__(self, label: str, *parts: str | bytes) -> str:
+        """The digest of `parts` in the role of `label`, as 32 lower-case hex digits."""
+        message = length_prefixed((str(FORMAT), label, *parts))
+        if self._key is None:
+            return hashlib.sha256(message).hexdigest()[:DIGEST_LENGTH]
+        return hmac.digest(self._key, message, "sha256").hex()[:DIGEST_LENGTH]
+
+    def __repr__(self) -> str:
+        return f"Digests(keyed={self._key is not None})"

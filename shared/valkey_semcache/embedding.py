@@ -1,0 +1,185 @@
+"""From a user's embedding model to unit vectors under a name.
+
+Rule of this file: the cache sees an embedding model only through `EmbeddingModel`. What it
+gives is checked before it is used: a vector that cannot be compared never gets further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from valkey_semcache.errors import ConfigurationError, EmbeddingError, SemcacheError
+
+Vector: TypeAlias = npt.NDArray[np.float32]
+"""A unit vector: one dimension, float32, little-endian."""
+
+FLOAT32 = np.dtype("<f4")
+
+_NAMES = ("model", "model_name", "model_id")
+_DIMENSIONS = ("dimensions", "dimension", "dim")
+
+
+class Embedder(Protocol):
+    """What the core asks of an embedding model: texts in, one vector each out.
+
+    An `aembed` with the same arguments is used in async calls where there is one; otherwise
+    `embed` runs in a thread.
+    """
+
+    def embed(self, texts: Sequence[str], /) -> Any:
+        """One vector for each text: a sequence of sequences of floats, or an array."""
+
+
+def embedding_identity(model: object) -> str:
+    """The name of an embedding model: class, model name and configured dimensions.
+
+    Two processes give one name to one model, wherever its class was imported from. No vector
+    is measured: an exact hit needs no embedding, and so no name may.
+
+    Args:
+        model: The embedding model. Its name is looked for as `model`, `model_name` or
+            `model_id`, beside a `deployment`, on the instance or its class.
+
+    Raises:
+        ConfigurationError: It has no such name.
+    """
+    names = [_text(model, name) for name in _NAMES]
+    named = next((name for name in names if name), "") or _text(model, "deployment")
+    if not named:
+        raise ConfigurationError(
+            f"The embedding model {type(model).__name__} names no model (looked for the "
+            f"attributes {', '.join(_NAMES)} and deployment), so its entries could be mixed "
+            "up with another's. Pass embedding_id='a name of your choice', and change it "
+            "whenever the model changes."
+        )
+    parts = [type(model).__name__, named]
+    deployment = _text(model, "deployment")
+    if deployment and deployment != named:
+        parts.append(f"deployment={deployment}")
+    for name in _DIMENSIONS:
+        value = getattr(model, name, None)
+        if type(value) is int:
+            parts.append(f"dimensions={value}")
+            break
+    return "/".join(parts)
+
+
+def _text(model: object, name: str) -> str:
+    value = getattr(model, name, None)
+    return value if isinstance(value, str) and value != "unknown" else ""
+
+
+class EmbeddingModel:
+    """An embedding model with a name, and its vectors checked.
+
+    Args:
+        embed: Texts to vectors, as in `Embedder.embed`.
+        aembed: The same, to be awaited; None to run `embed` in a thread.
+        identity: The model's name, see `embedding_identity`.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[list[str]], Any],
+        aembed: Callable[[list[str]], Awaitable[Any]] | None,
+        identity: str,
+    ) -> None:
+        self._embed = embed
+        self._aembed = aembed
+        self.identity = identity
+
+    @classmethod
+    def of(cls, model: Any, embedding_id: str | None = None) -> EmbeddingModel:
+        """Take an `Embedder`, or an `EmbeddingModel` that an adapter has made.
+
+        Raises:
+            ConfigurationError: It has no `embed`, or no name and no `embedding_id`.
+        """
+        if isinstance(model, EmbeddingModel):
+            return model
+        if not callable(getattr(model, "embed", None)):
+            raise ConfigurationError(
+                f"The embedding model {type(model).__name__} has no method embed(texts). Pass "
+                "an object that has one, such as valkey_semcache.offline.MiniLM(), or use the "
+                "cache of langchain_valkey_semcache or llama_index_valkey_semcache, which take "
+                "their framework's embedding models."
+            )
+        return cls(
+            model.embed, getattr(model, "aembed", None), embedding_id or embedding_identity(model)
+        )
+
+    def vector(self, text: str) -> Vector:
+        """The unit vector of `text`.
+
+        Raises:
+            EmbeddingError: The model raised, or its vector cannot be compared.
+        """
+        try:
+            vectors = self._embed([_encodable(text)])
+        except SemcacheError:
+            raise
+        except Exception as error:
+            raise self._failed(error) from error
+        return self._checked(vectors)
+
+    async def avector(self, text: str) -> Vector:
+        """The same, without blocking the event loop."""
+        try:
+            if self._aembed is not None:
+                vectors = await self._aembed([_encodable(text)])
+            else:
+                vectors = await asyncio.to_thread(self._embed, [_encodable(text)])
+        except SemcacheError:
+            raise
+        except Exception as error:
+            raise self._failed(error) from error
+        return self._checked(vectors)
+
+    def _failed(self, error: Exception) -> EmbeddingError:
+        # Only the kind of error: providers put keys and prompts into their messages.
+        return EmbeddingError(
+            f"The embedding model {self.identity} raised {type(error).__name__}; see the cause."
+        )
+
+    def _checked(self, vectors: Any) -> Vector:
+        try:
+            count = len(vectors)
+            vector = np.asarray(vectors[0], dtype=np.float64) if count == 1 else None
+        except (TypeError, ValueError, LookupError) as error:
+            raise EmbeddingError(
+                f"The embedding model {self.identity} gave {type(vectors).__name__}, not a "
+                "sequence with one vector of numbers for the one text."
+            ) from error
+        if vector is None:
+            raise EmbeddingError(
+                f"The embedding model {self.identity} gave {count} vectors for one text."
+            )
+        return unit(vector, self.identity)
+
+
+def _encodable(text: str) -> str:
+    """`text` with lone surrogates, which no tokenizer or JSON body takes, as "?"."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def unit(vector: npt.NDArray[np.float64], origin: str) -> Vector:
+    """`vector` at length 1, as float32, little-endian.
+
+    Raises:
+        EmbeddingError: It has no direction: empty, all zeros, NaN or infinite in a place, or
+            not one-dimensional. `origin` is named.
+    """
+    if vector.ndim != 1 or not vector.size:
+        raise EmbeddingError(f"{origin} gave a vector of shape {vector.shape}, not one row.")
+    length = float(np.linalg.norm(vector))
+    if not np.isfinite(length) or length < 1e-30:
+        raise EmbeddingError(
+            f"{origin} gave a vector that has no direction (length {length}): zeros, NaN or "
+            "infinities cannot be compared, so nothing is looked up or stored under it."
+        )
+    return (vector / length).astype(FLOAT32)

@@ -1,0 +1,60 @@
+"""What can go wrong, by kind.
+
+Rule of this file: every error that the package raises is a `SemcacheError`, and its
+message says what happened, what was expected and what to do. Where Python has a kind of
+its own for it (`ValueError`, `ImportError`), the class is that too.
+"""
+
+from __future__ import annotations
+
+
+class SemcacheError(Exception):
+    """Base of all errors raised by valkey-semcache."""
+
+
+class ConfigurationError(SemcacheError, ValueError):
+    """An argument is out of range, of the wrong type, or at odds with another."""
+
+
+class MissingPackageError(SemcacheError, ImportError):
+    """An optional package is needed and not installed; the message has the command."""
+
+
+class EmbeddingError(SemcacheError):
+    """The embedding model raised, or gave a vector that cannot be compared."""
+
+
+class DimensionMismatchError(EmbeddingError):
+    """The embedding has another dimension than the entries already stored."""
+
+
+class NotStorableError(SemcacheError):
+    """A codec cannot write down this answer faithfully, so it is not stored."""
+
+
+class UnreadableError(SemcacheError):
+    """Stored bytes that this release cannot make sense of."""
+
+
+class NewerFormatError(UnreadableError):
+    """Stored bytes of a newer release: left alone for those who can read them."""
+
+
+class IndexKindError(SemcacheError):
+    """The cache was written with the other kind of index, or the server has none."""
+
+
+class IndexLostError(SemcacheError):
+    """The index is gone from the server (flushed, dropped, or lost in a failover)."""
+
+
+class ServerError(SemcacheError):
+    """Valkey could not be reached or refused a command."""
+
+
+class ServerUnreachableError(ServerError):
+    """No answer from Valkey: refused, timed out, or the connection broke."""
+
+
+class ServerReplyError(ServerError):
+    """Valkey answered a command with an error."""

@@ -1,0 +1,170 @@
+"""Exact search in the client, over any Valkey: no module needed.
+
+Rule of this file: what Valkey's log of a scope says is true, what this process holds is a
+copy. Each look-up first reads what the log has gained. A copy that cannot be continued (the
+log is gone, or was begun anew) is thrown away and read again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.index.contract import ENTRY_FIELDS, Candidate, Fields, IndexKind
+from valkey_semcache.index.scripts import LOG, TIDY
+from valkey_semcache.index.view import View, Views
+from valkey_semcache.operations import Command, Flow, Pipeline, Script
+
+_BATCH = 500  # commands in one pipeline
+_TIDY_AT = 64  # dead entries that make it worth cleaning a log
+
+
+class FlatIndex:
+    """Vectors of the scopes in use, held in this process and kept current.
+
+    Args:
+        prefix: `NAME:EMB:`, before every entry's key.
+        log_prefix: `NAME:log:EMB:`, before every log's key.
+        dimension: Of the vectors.
+        max_bytes: Memory for vectors in this process, over all scopes; those not asked for
+            longest go first, and of a scope that alone is larger, the oldest entries.
+    """
+
+    kind: IndexKind = "flat"
+
+    def __init__(self, prefix: str, log_prefix: str, dimension: int, max_bytes: int) -> None:
+        self.dimension = dimension
+        self._prefix = prefix
+        self._log_prefix = log_prefix
+        self._views = Views(dimension, max_bytes)
+
+    def nearest(self, scope: str, vector: Vector, count: int) -> Flow[Sequence[Candidate]]:
+        """The best of an exact product over the scope, after reading the end of its log."""
+        view = self._views.get(scope)
+        yield from self._sync(scope, view)
+        return [
+            Candidate(f"{self._prefix}{scope}:{digest}", similarity, None)
+            for digest, similarity in view.best(vector, count)
+        ]
+
+    def read(self, scope: str, candidate: Candidate) -> Flow[Fields | None]:
+        """One HMGET; an entry that is gone, or lost its scope, leaves the copy."""
+        names = (*ENTRY_FIELDS, "s")
+        values = yield Command("HMGET", candidate.key, *names)
+        fields = {name.encode(): v for name, v in zip(names, values, strict=True) if v is not None}
+        if fields.pop(b"s", b"") != scope.encode() or b"p" not in fields:
+            self._views.get(scope).discard(candidate.key.rpartition(":")[2])
+            return None
+        return fields
+
+    def added(self, scope: str, text_digest: str, vector: Vector, ttl_ms: int) -> Flow[None]:
+        """Note the entry in the log; the copy here takes it at once if it misses nothing else."""
+        token = secrets.token_hex(8)
+        version = yield Script(LOG, f"{self._log_prefix}{scope}", token, ttl_ms, text_digest)
+        self._views.get(scope).extend(int(version), f"~{token}".encode(), text_digest, vector)
+
+    def forget(self) -> None:
+        """Drop every copy."""
+        self._views.clear()
+
+    def _sync(self, scope: str, view: View) -> Flow[None]:
+        log = f"{self._log_prefix}{scope}"
+        token, version = view.state()
+        if token is not None:
+            entries = yield from _read_log(log, str(version))
+            if not entries or entries[-1][0] != token:
+                view.reset()
+                token, version = None, 0
+        if token is None:
+            entries = yield from _read_log(log, "-inf")
+            if not entries:
+                self._views.settle(scope)
+                return
+            token = entries[-1][0]
+        newest = entries[-1][1]
+        # The entry at `version` itself comes again, to show that the log goes on from there.
+        fresh = [(m.decode(), v) for m, v in entries[:-1] if v > version]
+        fresh = fresh[-self._views.max_rows :]
+        vectors = yield from self._vectors(scope, [digest for digest, _ in fresh])
+        view.apply(token, newest, vectors)
+        dead = [(digest, v) for digest, v in fresh if digest not in vectors]
+        if len(dead) >= max(_TIDY_AT, view.size // 4):
+            yield from self._tidy(log, dead)
+        if view.due():
+            yield from self._check(scope, view)
+        self._views.settle(scope)
+
+    def _vectors(self, scope: str, digests: list[str]) -> Flow[dict[str, Vector]]:
+        """The vectors of those entries that are still there and in the scope."""
+        found: dict[str, Vector] = {}
+        expected = scope.encode()
+        for start in range(0, len(digests), _BATCH):
+            batch = digests[start : start + _BATCH]
+            replies = yield from _all(
+                [Command("HMGET", f"{self._prefix}{scope}:{digest}", "s", "v") for digest in batch]
+            )
+            for digest, (tag, data) in zip(batch, replies, strict=True):
+                if tag == expected and (vector := self._vector(data)) is not None:
+                    found[digest] = vector
+        return found
+
+    def _vector(self, data: bytes | None) -> Vector | None:
+        """A stored vector, unless it is of another dimension or not of length 1."""
+        if data is None or len(data) != self.dimension * FLOAT32.itemsize:
+            return None
+        vector = np.frombuffer(data, dtype=FLOAT32)
+        length = float(np.linalg.norm(vector))
+        return vector if abs(length - 1.0) < 1e-3 else None
+
+    def _check(self, scope: str, view: View) -> Flow[None]:
+        """Look which entries have expired or were deleted, now and then, and let them go."""
+        rows = view.digests()
+        dead: set[str] = set()
+        for start in range(0, len(rows), _BATCH):
+            batch = rows[start : start + _BATCH]
+            replies = yield from _all(
+                [Command("EXISTS", f"{self._prefix}{scope}:{digest}") for digest in batch]
+            )
+            dead.update(d for d, there in zip(batch, replies, strict=True) if not there)
+        for digest in dead:
+            view.discard(digest)
+        view.checked()
+        if dead:
+            log = f"{self._log_prefix}{scope}"
+            entries = yield from _read_log(log, "-inf")
+            gone = [(m.decode(), v) for m, v in entries[:-1] if m.decode() in dead]
+            yield from self._tidy(log, gone)
+
+    def _tidy(self, log: str, dead: list[tuple[str, int]]) -> Flow[None]:
+        for start in range(0, len(dead), _BATCH):
+            pairs = [part for pair in dead[start : start + _BATCH] for part in pair]
+            yield Script(TIDY, log, *pairs)
+
+
+def _read_log(log: str, start: str) -> Flow[list[tuple[bytes, int]]]:
+    """Members and versions from `start` on, in order; the token is the last, if there is a log.
+
+    RESP2 gives a flat list and scores as text, RESP3 pairs and floats.
+    """
+    reply: list[Any] = yield Command("ZRANGE", log, start, "+inf", "BYSCORE", "WITHSCORES")
+    if reply and isinstance(reply[0], list | tuple):
+        pairs = [(member, int(float(score))) for member, score in reply]
+    else:
+        pairs = [
+            (member, int(float(score)))
+            for member, score in zip(reply[::2], reply[1::2], strict=True)
+        ]
+    # A log without its token is none of ours to continue.
+    return pairs if pairs and pairs[-1][0].startswith(b"~") else []
+
+
+def _all(commands: list[Command]) -> Flow[list[Any]]:
+    """The replies to several commands, in one round trip."""
+    if len(commands) == 1:
+        return [(yield commands[0])]
+    replies: list[Any] = yield Pipeline(commands)
+    return replies

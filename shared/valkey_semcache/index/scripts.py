@@ -1,0 +1,81 @@
+"""The Lua scripts, each a single atomic step on a single key.
+
+Rule of this file: a script touches only KEYS[1], so that it runs in a cluster, and leaves no
+state between which a crash could fall.
+"""
+
+from __future__ import annotations
+
+from valkey_semcache.operations import Source
+
+ENTRY_OPTIONAL = ("s", "b", "v")
+"""Fields that only an entry met by meaning has."""
+
+STORE = Source("""
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'hash' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+if ARGV[2] == '0' then redis.call('HDEL', KEYS[1], 's', 'b', 'v') end
+if ARGV[1] == '0' then
+  redis.call('PERSIST', KEYS[1])
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+return 1
+""")
+"""Write an entry. ARGV: TTL in ms or 0, 1 if it has a vector or 0, then fields and values.
+
+Fields of an earlier entry that this one lacks go; `x`, the questions rejected for these
+words, stays. The expiry is the new entry's, or none.
+"""
+
+STORE_ALIAS = Source("""
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+if ARGV[1] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return 1
+""")
+"""Write an alias where nothing lies yet. ARGV: TTL in ms or 0, then fields and values."""
+
+LOG = Source("""
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+local token, version, left = '~' .. ARGV[1], 1, -2
+if #last > 0 then
+  token, version = last[1], tonumber(last[2]) + 1
+  left = redis.call('PTTL', KEYS[1])
+end
+local score = string.format('%.0f', version)
+redis.call('ZADD', KEYS[1], score, ARGV[3], score, token)
+if ARGV[2] == '0' then
+  redis.call('PERSIST', KEYS[1])
+elseif #last == 0 or (left >= 0 and left < tonumber(ARGV[2])) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return version
+""")
+"""Note an entry in its scope's log, under the next version.
+
+ARGV: a token, used if the log is begun by this call; the entry's TTL in ms or 0; its text
+digest. The token's member carries the newest version as its score, and since `~` sorts after
+every hex digit it is always the last member. The log outlives all its entries.
+"""
+
+TIDY = Source("""
+local removed = 0
+for i = 1, #ARGV, 2 do
+  if redis.call('ZSCORE', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    removed = removed + redis.call('ZREM', KEYS[1], ARGV[i])
+  end
+end
+return removed
+""")
+"""Take entries that are gone out of a log, unless they were written again meanwhile.
+
+ARGV: text digest and version, in turn.
+"""
+
+META = Source("""
+for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return 1
+""")
+"""Write what the cache's meta hash does not say yet. ARGV: field and value, in turn."""

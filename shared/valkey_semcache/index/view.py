@@ -1,0 +1,194 @@
+"""Copies of scopes' vectors in this process, for the flat index.
+
+Rule of this file: memory and arithmetic, under locks, no I/O. Applying the same entries twice
+changes nothing, so that threads may read the same piece of a log at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import numpy as np
+
+from valkey_semcache.embedding import FLOAT32, Vector
+
+_CHECK_AT = 1024  # entries gained before the next look at which have died
+_OVERHEAD = 1024  # bytes counted for a copy besides its vectors
+_PER_ROW = 200  # bytes counted for a row besides its vector
+
+
+class View:
+    """One scope's vectors, in rows, and how far its log has been read."""
+
+    def __init__(self, dimension: int, max_rows: int) -> None:
+        self.counted = 0  # bytes that `Views` has on its account for this one
+        self._max_rows = max_rows
+        self._matrix = np.empty((0, dimension), dtype=FLOAT32)
+        self._row_of: dict[str, int] = {}
+        self._digests: list[str] = []
+        self._token: bytes | None = None
+        self._version = 0
+        self._gained = 0
+        self._alive_at_check = 0
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Rows held."""
+        return len(self._digests)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes, about."""
+        return self._matrix.nbytes + self.size * _PER_ROW + _OVERHEAD
+
+    def state(self) -> tuple[bytes | None, int]:
+        """The log's token and the version read last; None and 0 before the first reading."""
+        with self._lock:
+            return self._token, self._version
+
+    def digests(self) -> list[str]:
+        """Text digests of the rows."""
+        with self._lock:
+            return list(self._digests)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._reset()
+
+    def apply(self, token: bytes, version: int, vectors: Mapping[str, Vector]) -> None:
+        """Take over what was read of the log up to `version`."""
+        with self._lock:
+            if self._token != token:
+                self._reset()
+                self._token = token
+            self._version = max(self._version, version)
+            self._reserve(len(vectors))
+            for digest, vector in vectors.items():
+                self._put(digest, vector)
+
+    def extend(self, version: int, first_token: bytes, digest: str, vector: Vector) -> None:
+        """Take over an entry just written, if nothing lies between it and what is known.
+
+        `first_token` is the log's token in case this entry began it.
+        """
+        with self._lock:
+            if version == 1:
+                self._reset()
+                self._token = first_token
+            if self._token is not None and version == self._version + 1:
+                self._version = version
+                self._reserve(1)
+                self._put(digest, vector)
+
+    def best(self, vector: Vector, count: int) -> list[tuple[str, float]]:
+        """At most `count` text digests with their similarities, -1 to 1, nearest first."""
+        with self._lock:
+            size = len(self._digests)
+            if not size:
+                return []
+            similarities = np.clip(self._matrix[:size] @ vector, -1.0, 1.0)
+            if size > count:
+                rows = np.argpartition(similarities, size - count)[size - count :]
+            else:
+                rows = np.arange(size)
+            rows = rows[np.argsort(-similarities[rows], kind="stable")]
+            return [(self._digests[row], float(similarities[row])) for row in rows]
+
+    def discard(self, digest: str) -> None:
+        """Let one entry go."""
+        with self._lock:
+            if digest in self._row_of:
+                self._remove(digest)
+
+    def due(self) -> bool:
+        """Whether so much was gained that some of the older entries will have died."""
+        return self._gained >= max(_CHECK_AT, self._alive_at_check)
+
+    def checked(self) -> None:
+        """The rows were just compared with what is in Valkey."""
+        with self._lock:
+            self._gained = 0
+            self._alive_at_check = len(self._digests)
+
+    def _reset(self) -> None:
+        self._matrix = self._matrix[:0].copy()
+        self._row_of.clear()
+        self._digests.clear()
+        self._token = None
+        self._version = 0
+        self._gained = 0
+        self._alive_at_check = 0
+
+    def _put(self, digest: str, vector: Vector) -> None:
+        row = self._row_of.get(digest)
+        if row is None:
+            if len(self._digests) >= self._max_rows:
+                self._remove(next(iter(self._row_of)))
+            row = len(self._digests)
+            self._digests.append(digest)
+            self._row_of[digest] = row
+            self._gained += 1
+        self._matrix[row] = vector
+
+    def _remove(self, digest: str) -> None:
+        """The last row takes the place of the removed one."""
+        row = self._row_of.pop(digest)
+        last = self._digests.pop()
+        if last != digest:
+            self._matrix[row] = self._matrix[len(self._digests)]
+            self._digests[row] = last
+            self._row_of[last] = row
+
+    def _reserve(self, more: int) -> None:
+        needed = min(len(self._digests) + more, self._max_rows)
+        if needed > len(self._matrix):
+            rows = min(max(needed, len(self._matrix) * 3 // 2, 8), self._max_rows)
+            matrix = np.empty((rows, self._matrix.shape[1]), dtype=FLOAT32)
+            matrix[: len(self._digests)] = self._matrix[: len(self._digests)]
+            self._matrix = matrix
+
+
+class Views:
+    """The copies of all scopes in use, within a bound of memory."""
+
+    def __init__(self, dimension: int, max_bytes: int) -> None:
+        self._dimension = dimension
+        self._max_bytes = max_bytes
+        self.max_rows = max(1, max_bytes // (dimension * FLOAT32.itemsize + _PER_ROW))
+        self._held = 0
+        self._views: OrderedDict[str, View] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, scope: str) -> View:
+        """The scope's copy, empty if there was none."""
+        with self._lock:
+            view = self._views.get(scope)
+            if view is None:
+                view = self._views[scope] = View(self._dimension, self.max_rows)
+            self._views.move_to_end(scope)
+            return view
+
+    def settle(self, scope: str) -> None:
+        """Count the scope's copy; let go of those not asked for longest until all fit."""
+        with self._lock:
+            view = self._views.get(scope)
+            if view is not None:
+                self._held += view.nbytes - view.counted
+                view.counted = view.nbytes
+            while self._held > self._max_bytes and len(self._views) > 1:
+                self._held -= self._views.popitem(last=False)[1].counted
+
+    def clear(self) -> None:
+        """Let go of all."""
+        with self._lock:
+            self._views.clear()
+            self._held = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes, about."""
+        return self._held

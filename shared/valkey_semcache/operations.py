@@ -1,0 +1,67 @@
+"""What a flow can ask for.
+
+Rule of this file: plain values. A flow (flow.py) yields them, a drive (drive.py) carries
+them out and sends back the outcome, or throws the error in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from typing import Any, TypeAlias, TypeVar
+
+Argument: TypeAlias = str | bytes | int | float
+
+
+class Command:
+    """One command to the server; the outcome is its reply, undecoded."""
+
+    __slots__ = ("arguments",)
+
+    def __init__(self, *arguments: Argument) -> None:
+        self.arguments = arguments
+
+
+class Pipeline:
+    """Several commands at once; the outcome is a list of replies, an error among them raised."""
+
+    __slots__ = ("commands",)
+
+    def __init__(self, commands: list[Command]) -> None:
+        self.commands = commands
+
+
+class Source:
+    """The text of a Lua script and the SHA-1 by which the server knows it."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        # SHA-1 because EVALSHA says so, not for security.
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Script:
+    """One script on one key (EVALSHA, and EVAL where the server does not know it yet)."""
+
+    __slots__ = ("arguments", "key", "source")
+
+    def __init__(self, source: Source, key: str, *arguments: Argument) -> None:
+        self.source = source
+        self.key = key
+        self.arguments = arguments
+
+
+class Embed:
+    """One text to be embedded; the outcome is a `Vector` (see embedding.py)."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+Operation: TypeAlias = Command | Pipeline | Script | Embed
+T = TypeVar("T")
+Flow: TypeAlias = Generator[Operation, Any, T]

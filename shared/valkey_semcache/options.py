@@ -1,0 +1,128 @@
+"""Options, checked where they come in.
+
+Rule of this file: each check returns the value in the one form that the rest uses, or raises
+a `ConfigurationError` that names the option, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeAlias, TypeGuard
+
+from valkey_semcache.errors import ConfigurationError
+
+TTL: TypeAlias = float | int | timedelta | None
+"""Seconds, a `timedelta`, or None for entries that never expire."""
+
+
+class _Unset(enum.Enum):
+    UNSET = "the cache's own"
+
+
+UNSET: Final = _Unset.UNSET
+"""Stands for an argument not given, where None has a meaning of its own."""
+Unset: TypeAlias = Literal[_Unset.UNSET]
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def checked_name(value: object) -> str:
+    """A cache's name: it begins every key, and a colon would reach into another cache."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ConfigurationError(
+            f"name={value!r} is not allowed: 1 to 64 letters, digits, '_', '.' or '-'."
+        )
+    return value
+
+
+def checked_namespace(value: object) -> str:
+    """A tenant's name: any text."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"namespace={value!r} is not allowed: it takes a string.")
+    return value
+
+
+def checked_threshold(value: object, option: str = "similarity_threshold") -> float:
+    """A cosine similarity, 0 to 1, both included."""
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise ConfigurationError(
+            f"{option}={value!r} is not allowed: it takes a number from 0 (anything in the scope "
+            "hits) to 1 (only equal vectors hit)."
+        )
+    return float(value)
+
+
+def checked_ttl(value: object) -> float | None:
+    """Seconds, or None."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds is None:
+        return None
+    if not _is_number(seconds) or not 0 < seconds <= 1e10:
+        raise ConfigurationError(
+            f"ttl={value!r} is not allowed: it takes seconds above 0, a timedelta, or None for "
+            "entries that never expire."
+        )
+    return float(seconds)
+
+
+def checked_seconds(value: object, option: str) -> float:
+    """A time limit in seconds."""
+    if not _is_number(value) or not 0 < value <= 3600:
+        raise ConfigurationError(
+            f"{option}={value!r} is not allowed: it takes seconds above 0, at most 3600."
+        )
+    return float(value)
+
+
+def checked_count(value: object, option: str, least: int) -> int:
+    """A whole number."""
+    if type(value) is not int or value < least:
+        raise ConfigurationError(
+            f"{option}={value!r} is not allowed: it takes a whole number, at least {least}."
+        )
+    return value
+
+
+def checked_flag(value: object, option: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{option}={value!r} is not allowed: it takes True or False.")
+    return value
+
+
+def checked_choice(value: Any, option: str, choices: Sequence[str]) -> Any:
+    """One of a few words."""
+    if value not in choices:
+        allowed = ", ".join(repr(choice) for choice in choices)
+        raise ConfigurationError(f"{option}={value!r} is not allowed: it takes one of {allowed}.")
+    return value
+
+
+def checked_patterns(value: object) -> tuple[re.Pattern[str], ...]:
+    """Regular expressions, compiled."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigurationError(f"volatile={value!r} is not allowed: it takes a list of patterns.")
+    try:
+        return tuple(re.compile(pattern) for pattern in value)
+    except (re.error, TypeError) as error:
+        raise ConfigurationError(
+            f"volatile={value!r} holds no regular expression: {error}."
+        ) from None
+
+
+def checked_key(value: object) -> bytes | None:
+    """A secret; never repeated in a message."""
+    if value is None:
+        return None
+    data = value.encode() if isinstance(value, str) else value
+    if not isinstance(data, bytes) or len(data) < 16:
+        raise ConfigurationError("digest_key= takes at least 16 bytes, as bytes or text.")
+    return data
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

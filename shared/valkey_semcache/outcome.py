@@ -1,0 +1,145 @@
+"""What a look-up found: a `Hit` or a `Miss`, both true or false, printable, and in Jupyter.
+
+Rule of this file: plain values that say why. No logic of the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Literal
+
+Tier = Literal["local", "exact", "semantic"]
+"""Where a hit came from: this process, the very words in Valkey, or near ones there."""
+
+MissReason = Literal[
+    "no_neighbour",  # nothing in the scope is near
+    "below_threshold",  # the nearest is not near enough
+    "rejected",  # the nearest was rejected for this question
+    "exact_only",  # not stored in these words, and may not be compared by meaning
+    "not_cacheable",  # the adapter could not read the request, or the app ruled it out
+    "error",  # something failed; see the detail
+]
+
+
+class _Shown:
+    """Rows of text as an HTML table for notebooks."""
+
+    __slots__ = ()
+
+    def _rows(self) -> list[tuple[str, str]]:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in self._rows()
+        )
+        return f"<table>{cells}</table>"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<12} {value}" for name, value in self._rows())
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Hit(_Shown):
+    """An answer was found. True in a condition.
+
+    Args:
+        tier: `"local"`, `"exact"` or `"semantic"`.
+        similarity: Cosine similarity of the two wordings, -1 to 1; 1.0 for the same words.
+        question: The stored wording, or None when texts are not kept.
+        answer: The answer, a new object each time.
+        age: Seconds since it was stored.
+        model: Name of the model that gave it, or "".
+        usage: Tokens that it cost then, by name.
+        key: Its key in Valkey.
+    """
+
+    tier: Tier
+    similarity: float
+    question: str | None
+    answer: Any
+    age: float
+    model: str
+    usage: Mapping[str, int]
+    key: str
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return (
+            f"Hit(tier={self.tier!r}, similarity={self.similarity:.4f}, "
+            f"question={self.question!r}, age={self.age:.1f})"
+        )
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return [
+            ("hit", self.tier),
+            ("similarity", f"{self.similarity:.4f}"),
+            ("question", "(not kept)" if self.question is None else self.question),
+            ("answer", _short(self.answer)),
+            ("age", f"{self.age:.1f} s"),
+            ("model", self.model or "(unnamed)"),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """The stored question nearest to the one asked, which was not served.
+
+    Args:
+        question: Its wording, or None when texts are not kept.
+        similarity: Cosine similarity, -1 to 1.
+        refused: Why it was not served.
+        key: Its key in Valkey.
+    """
+
+    question: str | None
+    similarity: float
+    refused: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Miss(_Shown):
+    """No answer. False in a condition.
+
+    Args:
+        reason: Why, as one word.
+        detail: Why, in words.
+        nearest: The nearest stored question in the scope, if one was seen.
+        elsewhere: True when this process has stored the very same text under another
+            context or identity: something in the prompt changes between calls.
+    """
+
+    reason: MissReason
+    detail: str = ""
+    nearest: Neighbour | None = None
+    elsewhere: bool = False
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        nearest = ""
+        if self.nearest is not None:
+            nearest = f", nearest={self.nearest.similarity:.4f} {self.nearest.question!r}"
+        return f"Miss(reason={self.reason!r}, detail={self.detail!r}{nearest})"
+
+    def _rows(self) -> list[tuple[str, str]]:
+        rows = [("miss", self.reason), ("because", self.detail)]
+        if self.nearest is not None:
+            rows.append(("nearest", self.nearest.question or "(not kept)"))
+            rows.append(("similarity", f"{self.nearest.similarity:.4f}"))
+        if self.elsewhere:
+            rows.append(("note", "the same text is stored under another context: see `volatile=`"))
+        return rows
+
+
+def _short(value: object, limit: int = 200) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,150 @@
+"""What is asked: text, context, identity and namespace, and the address they give.
+
+Rule of this file: a request becomes an `Address` here and nowhere else. No I/O, no
+framework's types. Text is compared by meaning; everything else must be the same.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from valkey_semcache.digest import FORMAT, Digests
+from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.features import exact_features
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to a model, split into what may differ in wording and what may not.
+
+    Args:
+        text: What the user asked in the last turn. This alone is embedded and compared.
+        context: Everything else that the answer depends on (system prompt, earlier turns,
+            retrieved passages, tool schemas), written in one canonical way.
+        identity: Which model with which parameters, e.g. LangChain's `llm_string`.
+        model: The model's name, for statistics and for clearing by model. Not compared.
+        namespace: The tenant; None for the cache's own.
+        exact_only: True, or the reason in words, when this request must never be compared
+            by meaning.
+    """
+
+    text: str
+    context: str = ""
+    identity: str = ""
+    model: str = ""
+    namespace: str | None = None
+    exact_only: bool | str = False
+
+    def __post_init__(self) -> None:
+        for name in ("text", "context", "identity", "model"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigurationError(
+                    f"Question({name}=…) takes a string, not {type(getattr(self, name)).__name__}."
+                )
+        if self.namespace is not None and not isinstance(self.namespace, str):
+            raise ConfigurationError(
+                "Question(namespace=…) takes a string, or None for the cache's own namespace, "
+                f"not {type(self.namespace).__name__}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a question's entry lies, and which entries it may meet.
+
+    `scope` and `family` are digests: the scope of everything but the text's wording, the
+    family without the exact features. `exact_reason` is empty when the question may be
+    compared by meaning.
+    """
+
+    key: str
+    text: str
+    text_digest: str
+    scope: str
+    family: str
+    model: str
+    model_digest: str
+    namespace_digest: str
+    identity_digest: str
+    exact_reason: str
+
+    @property
+    def semantic(self) -> bool:
+        """Whether the question may be compared by meaning."""
+        return not self.exact_reason
+
+
+class Addressing:
+    """Turns questions into addresses, for one cache name and one embedding model.
+
+    Args:
+        prefix: `NAME:EMB:`, before every entry's key.
+        digests: The digest function, keyed or not.
+        max_semantic_chars: Longer texts are exact-only, in characters: an embedding model
+            truncates them or blurs their parts.
+        volatile: Patterns whose matches are taken out of text and context before anything
+            else (today's date, a request id).
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        digests: Digests,
+        max_semantic_chars: int,
+        volatile: Sequence[str | re.Pattern[str]] = (),
+    ) -> None:
+        self.prefix = prefix
+        self.digests = digests
+        self.max_semantic_chars = max_semantic_chars
+        self.volatile = tuple(re.compile(pattern) for pattern in volatile)
+
+    def address(self, question: Question, namespace: str) -> Address:
+        """The address of `question`, in `namespace` unless it names one of its own."""
+        digests = self.digests
+        text, context = question.text, question.context
+        for pattern in self.volatile:
+            text, context = pattern.sub("", text), pattern.sub("", context)
+        reason = self._exact_reason(question, text)
+        if not reason:
+            features = exact_features(text)
+            text = normalised(text)
+        else:
+            features = ()
+        if question.namespace is not None:
+            namespace = question.namespace
+        namespace_digest = digests("namespace", namespace)
+        identity_digest = digests("identity", question.identity)
+        family = digests("family", str(FORMAT), namespace_digest, identity_digest, context)
+        scope = digests("scope", family, *features)
+        text_digest = digests("text", text)
+        return Address(
+            key=f"{self.prefix}{scope}:{text_digest}",
+            text=text,
+            text_digest=text_digest,
+            scope=scope,
+            family=family,
+            model=question.model,
+            model_digest=digests("model", question.model),
+            namespace_digest=namespace_digest,
+            identity_digest=identity_digest,
+            exact_reason=reason,
+        )
+
+    def _exact_reason(self, question: Question, text: str) -> str:
+        if question.exact_only:
+            if isinstance(question.exact_only, str):
+                return question.exact_only
+            return "the request is marked exact-only"
+        if not text.strip():
+            return "there is no text to compare"
+        if len(text) > self.max_semantic_chars:
+            return f"the text is longer than max_semantic_chars={self.max_semantic_chars}"
+        return ""
+
+
+def normalised(text: str) -> str:
+    """`text` in Unicode NFC with runs of white space as one blank: one spelling, one entry."""
+    return " ".join(unicodedata.normalize("NFC", text).split())

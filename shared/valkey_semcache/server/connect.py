@@ -1,0 +1,212 @@
+"""The clients through which a cache speaks to its server.
+
+Rule of this file: whose a client is decides who closes it. What the user passed in is used
+and left open; what is opened here is closed here, an async client with its event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import valkey
+import valkey.asyncio
+from valkey.asyncio import connection as async_connection
+
+from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.server import address
+from valkey_semcache.server.breaker import Breaker
+
+# What a sync and an async connection both take, so that one can be made from the other.
+_SHARED_ARGUMENTS = {
+    *("host", "port", "path", "db", "username", "password", "credential_provider", "protocol"),
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "client_name"),
+    *("ssl_keyfile", "ssl_certfile", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_data"),
+    *("ssl_check_hostname", "ssl_min_version", "ssl_ciphers"),
+}
+
+
+class Server:
+    """One server, reached by sync and async clients that are made when first needed.
+
+    Args:
+        url: See `address.SCHEMES`; None for the environment's, unless a client is given.
+        client: The user's own `valkey.Valkey`.
+        async_client: The user's own `valkey.asyncio.Valkey`. Where only one of the two is
+            given, the other is made with the same arguments.
+        timeout: Seconds to wait for an answer.
+        connect_timeout: Seconds to wait for a connection.
+
+    Raises:
+        ConfigurationError: No server is given, or more than one, or the URL cannot be read.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        client: Any,
+        async_client: Any,
+        timeout: float,
+        connect_timeout: float,
+    ) -> None:
+        if url is not None and (client is not None or async_client is not None):
+            raise ConfigurationError(
+                "Both url= and a client were given. Pass the URL, or client= and async_client=."
+            )
+        if url is None and client is None and async_client is None:
+            url = address.from_environment()
+        _check_client("client", client, valkey.Valkey)
+        _check_client("async_client", async_client, valkey.asyncio.Valkey)
+        self.breaker = Breaker()
+        self._url = url
+        self._given = client
+        self._given_async = async_client
+        self._limits = {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout}
+        self._embedded = url is not None and address.scheme(url) == "embedded"
+        self._embedded_path = address.embedded_path(url) if url and self._embedded else None
+        if url is not None and not self._embedded:
+            address.pool_arguments(url, for_async=False)
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._socket: str | None = None
+        self._by_loop: dict[int, _LoopClient] = {}
+
+    def __repr__(self) -> str:
+        return f"Server({address.shown(self._url)!r})" if self._url else "Server(own client)"
+
+    @property
+    def where(self) -> str:
+        """The server in words, without secrets."""
+        return address.shown(self._url) if self._url else "the given client's server"
+
+    def client(self) -> Any:
+        """The sync client."""
+        if self._given is not None:
+            return self._given
+        if self._embedded:
+            self._follow(self._embedded_socket())
+        client = self._client
+        if client is None:
+            with self._lock:
+                client = self._client
+                if client is None:
+                    client = self._client = self._make_client()
+        return client
+
+    async def async_client(self) -> Any:
+        """The async client of the running event loop."""
+        if self._given_async is not None:
+            return self._given_async
+        if self._embedded:
+            self._follow(await asyncio.to_thread(self._embedded_socket))
+        loop = asyncio.get_running_loop()
+        kept = self._by_loop.get(id(loop))
+        if kept is None or kept.loop is not loop or kept.socket != self._socket:
+            for key, other in list(self._by_loop.items()):
+                if other.loop.is_closed():
+                    self._by_loop.pop(key, None)
+            kept = _LoopClient(loop, self._make_async_client(), self._socket)
+            self._by_loop[id(loop)] = kept
+            await kept.open(self._by_loop)
+        return kept.client
+
+    def close(self) -> None:
+        """Close the sync client, if it was opened here."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    async def aclose(self) -> None:
+        """Close the running event loop's client and the sync one, if they were opened here."""
+        kept = self._by_loop.get(id(asyncio.get_running_loop()))
+        if kept is not None:
+            await kept.close()
+        self.close()
+
+    def _embedded_socket(self) -> str:
+        from valkey_semcache.server import embedded
+
+        return embedded.socket_for(self._embedded_path)
+
+    def _follow(self, socket: str) -> None:
+        """Forget the clients of an embedded server that has died and been started anew."""
+        if socket != self._socket:
+            self.close()
+            self._socket = socket
+
+    def _make_client(self) -> Any:
+        arguments = self._arguments(for_async=False)
+        return valkey.Valkey.from_pool(valkey.ConnectionPool(**arguments))
+
+    def _make_async_client(self) -> Any:
+        arguments = self._arguments(for_async=True)
+        return valkey.asyncio.Valkey.from_pool(valkey.asyncio.ConnectionPool(**arguments))
+
+    def _arguments(self, *, for_async: bool) -> dict[str, Any]:
+        if self._url is None:
+            return _shared_arguments(self._given or self._given_async, for_async=for_async)
+        url = f"unix://{self._socket}" if self._embedded else self._url
+        return self._limits | address.pool_arguments(url, for_async=for_async)
+
+
+class _LoopClient:
+    """An async client that is closed when its event loop shuts down its generators.
+
+    `asyncio.run` and the like do that last, inside the living loop: the one moment at which
+    connections can still be closed in order.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, client: Any, socket: str | None) -> None:
+        self.loop = loop
+        self.client = client
+        self.socket = socket
+        self._keeper: AsyncGenerator[None, None] | None = None
+
+    async def open(self, register: dict[int, _LoopClient]) -> None:
+        self._keeper = self._keep(register)
+        await anext(self._keeper)
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            await self._keeper.aclose()
+
+    async def _keep(self, register: dict[int, _LoopClient]) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            if register.get(id(self.loop)) is self:
+                del register[id(self.loop)]
+            await self.client.aclose()
+
+
+def decodes(client: Any) -> bool:
+    """Whether a client turns replies into text (`decode_responses=True`)."""
+    pool = getattr(client, "connection_pool", None)
+    return bool(getattr(pool, "connection_kwargs", {}).get("decode_responses"))
+
+
+def _check_client(name: str, client: Any, kind: type) -> None:
+    if client is not None and not isinstance(client, kind):
+        raise ConfigurationError(
+            f"{name}= takes a {kind.__module__.removesuffix('.client')}.{kind.__name__}, not "
+            f"{type(client).__module__}.{type(client).__name__}."
+        )
+
+
+def _shared_arguments(client: Any, *, for_async: bool) -> dict[str, Any]:
+    """Arguments for a pool of the other kind, reaching what `client` reaches."""
+    pool = client.connection_pool
+    arguments = {k: v for k, v in pool.connection_kwargs.items() if k in _SHARED_ARGUMENTS}
+    kind = pool.connection_class.__name__
+    if kind not in ("Connection", "SSLConnection", "UnixDomainSocketConnection"):
+        wanted, given = ("async_client", "client") if for_async else ("client", "async_client")
+        raise ConfigurationError(
+            f"{given}= uses connections of its own ({kind}), so no {wanted} can be made from "
+            f"it: pass {wanted}= too."
+        )
+    module: Any = async_connection if for_async else valkey.connection
+    arguments["connection_class"] = getattr(module, kind)
+    return arguments

@@ -1,0 +1,147 @@
+"""What a cache has done in this process, in numbers.
+
+Rule of this file: counting and showing. Counters are cheap, exact and thread-safe.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+from valkey_semcache.outcome import Hit, Miss
+
+logger = logging.getLogger("valkey_semcache")
+
+_QUIET_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot, since the cache was made. Printable, and a table in Jupyter.
+
+    Args:
+        hits: By tier.
+        misses: By reason.
+        stored: Answers written.
+        not_stored: Answers not written, by reason.
+        errors: By kind of error; each was a miss or an answer not stored.
+        embeddings: Texts embedded.
+        saved_tokens: Tokens of the answers served instead of asked for, by name.
+        breaker: State of the circuit breaker: closed, open or half-open.
+        index: The index in use, or None before the first use of one.
+    """
+
+    hits: Mapping[str, int]
+    misses: Mapping[str, int]
+    stored: int
+    not_stored: Mapping[str, int]
+    errors: Mapping[str, int]
+    embeddings: int
+    saved_tokens: Mapping[str, int]
+    breaker: str
+    index: str | None
+
+    @property
+    def lookups(self) -> int:
+        """Look-ups in all."""
+        return sum(self.hits.values()) + sum(self.misses.values())
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of look-ups that hit, 0 to 1; 0 before the first."""
+        return sum(self.hits.values()) / self.lookups if self.lookups else 0.0
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return [
+            ("look-ups", str(self.lookups)),
+            ("hit rate", f"{self.hit_rate:.1%}"),
+            ("hits", _listed(self.hits)),
+            ("misses", _listed(self.misses)),
+            ("stored", str(self.stored)),
+            ("not stored", _listed(self.not_stored)),
+            ("errors", _listed(self.errors)),
+            ("embeddings", str(self.embeddings)),
+            ("saved tokens", _listed(self.saved_tokens)),
+            ("breaker", self.breaker),
+            ("index", self.index or "not used yet"),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<13} {value}" for name, value in self._rows())
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in self._rows()
+        )
+        return f"<table>{cells}</table>"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "0"
+
+
+class Counters:
+    """Counts what happens, and warns of what goes wrong, each kind once a minute."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, Counter[str]] = {
+            name: Counter()
+            for name in ("hits", "misses", "stored", "not_stored", "errors", "embeddings", "saved")
+        }
+        self._warned: dict[str, float] = {}
+
+    def seen(self, outcome: Hit | Miss) -> None:
+        """A look-up came to an end."""
+        with self._lock:
+            if isinstance(outcome, Hit):
+                self._counts["hits"][outcome.tier] += 1
+                self._counts["saved"].update(outcome.usage)
+            else:
+                self._counts["misses"][outcome.reason] += 1
+
+    def count(self, what: str, kind: str = "") -> None:
+        """Add one to a counter of `Stats`."""
+        with self._lock:
+            self._counts[what][kind] += 1
+
+    def failed(self, doing: str, error: BaseException) -> None:
+        """Something went wrong while `doing`; the app goes on without the cache."""
+        kind = type(error).__name__
+        self.count("errors", kind)
+        self.warn(
+            kind,
+            "The semantic cache failed in %s and the call goes on without it: %s: %s",
+            *(doing, kind, error),
+        )
+
+    def warn(self, kind: str, message: str, *arguments: object) -> None:
+        """Log a warning unless one of this kind was logged within the last minute."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._warned.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:
+                return
+            self._warned[kind] = now
+        logger.warning(message, *arguments)
+
+    def snapshot(self, breaker: str, index: str | None) -> Stats:
+        """The numbers as of now."""
+        with self._lock:
+            counts = {name: dict(counter) for name, counter in self._counts.items()}
+        return Stats(
+            hits=counts["hits"],
+            misses=counts["misses"],
+            stored=sum(counts["stored"].values()),
+            not_stored=counts["not_stored"],
+            errors=counts["errors"],
+            embeddings=sum(counts["embeddings"].values()),
+            saved_tokens=counts["saved"],
+            breaker=breaker,
+            index=index,
+        )

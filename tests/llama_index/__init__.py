@@ -1,0 +1,1 @@
+"""Tests of llama_index_valkey_semcache: what the framework's users see, through the framework."""

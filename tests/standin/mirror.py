@@ -1,0 +1,232 @@
+"""How the indexes of one database follow the data of the server behind.
+
+Whatever way a key changes (a command, a script, expiry, eviction, another client), the server
+announces it to a connection of ours that tracks every key, and it does so before it confirms a
+later command on that connection. So a search first makes one round trip there, reads anew what
+was announced, and then knows every write that was confirmed to any client before it began.
+
+No command of a client is known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.standin.index import Index
+from tests.standin.release import Release
+from tests.standin.resp import Failure, Push
+from tests.standin.schema import Schema
+from tests.standin.wire import Address, Command, ServerGoneError, Wire
+
+# Refused by a server that is over its `maxmemory`, as FT.SEARCH is, and without effect.
+PROBE: Command = ("SETRANGE", "stand-in probe", 0, "")
+SCAN_COUNT = 5_000
+KEYS_AT_ONCE = 2_000
+
+
+class RefusedError(Exception):
+    """The server behind answers, but only with this error: it loads, or runs a long script."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+@dataclass
+class Followed:
+    """An index and what it has yet to read."""
+
+    index: Index
+    changed: dict[bytes, None] = field(default_factory=dict)
+    """Keys to read, in the order in which they changed."""
+    scan_at: float | None = None
+    """When to index the keys that were there before it (event loop's time); None: done."""
+
+    def note(self, keys: Iterable[bytes]) -> None:
+        self.changed |= dict.fromkeys(x for x in keys if self.index.covers(x))
+
+
+class Mirror:
+    """The indexes of one database."""
+
+    def __init__(self, address: Address, db: int, release: Release) -> None:
+        self.db = db
+        self.followed: dict[bytes, Followed] = {}
+        self.foreign_flushes = 0
+        """FLUSHDBs of other databases under way; the server announces them to us as well."""
+        self._address, self._release = address, release
+        self._wire: Wire | None = None
+        self._connecting = asyncio.Lock()
+        self._run_id: bytes | None = None
+        self._running: asyncio.Task[Failure | None] | None = None
+        self._queued: asyncio.Task[Failure | None] | None = None
+
+    def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+
+    async def sync(self) -> Failure | None:
+        """Brings every index up to date.
+
+        Returns:
+            The error with which the server refuses commands for want of memory, if it does.
+
+        Raises:
+            ServerGoneError: the server behind cannot be reached.
+            RefusedError: it refuses every command.
+        """
+        # Whoever comes while a round is under way needs one that begins later, and shares it.
+        if self._queued is None:
+            self._queued = asyncio.ensure_future(self._round(self._running))
+        return await asyncio.shield(self._queued)
+
+    async def read(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to these commands, read as one step."""
+        wire = await self._connected()
+        replies = await wire.request(["MULTI"], *commands, ["EXEC"])
+        if isinstance(replies[-1], Failure):
+            raise RefusedError(replies[-1])
+        found: list[Any] = replies[-1]
+        return found
+
+    async def add(self, schema: Schema, backfill_delay: float) -> None:
+        """A new index; what is there already is indexed at once or after `backfill_delay`."""
+        made = Followed(Index(self._release, schema))
+        self.followed[schema.name] = made
+        if schema.skip_initial_scan:
+            return
+        made.scan_at = asyncio.get_running_loop().time() + backfill_delay
+        if backfill_delay <= 0:
+            await self.sync()
+
+    async def _round(self, before: asyncio.Task[Failure | None] | None) -> Failure | None:
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+        self._running, self._queued = self._queued, None
+        wire = await self._connected()
+        [answer] = await wire.request(PROBE)
+        full = answer if isinstance(answer, Failure) and answer.text.startswith("OOM") else None
+        if isinstance(answer, Failure) and full is None:
+            raise RefusedError(answer)
+        await self._backfill(wire)
+        await self._refresh(wire)
+        return full
+
+    async def _connected(self) -> Wire:
+        async with self._connecting:
+            if self._wire is None or self._wire.lost:
+                self._wire = await self._connect()
+            return self._wire
+
+    async def _connect(self) -> Wire:
+        loop = asyncio.get_running_loop()
+        try:
+            _, wire = await loop.create_unix_connection(
+                lambda: Wire(self._heard), self._address.unix_path
+            )
+        except OSError as error:
+            raise ServerGoneError from error
+        hello: list[str] = ["HELLO", "3"]
+        if self._address.password is not None:
+            hello += ["AUTH", "default", self._address.password]
+        replies = await wire.request(
+            hello,
+            ["SELECT", self.db],
+            ["CLIENT", "NO-EVICT", "ON"],
+            ["CLIENT", "TRACKING", "ON", "BCAST"],
+            ["INFO", "server"],
+        )
+        if isinstance(replies[-1], Failure):
+            wire.close()
+            raise ServerGoneError(replies[-1].text)
+        [run_id] = [x for x in replies[-1].split(b"\r\n") if x.startswith(b"run_id:")]
+        if run_id != self._run_id:
+            # Another process: what the module had in memory ended with the one before.
+            self.followed.clear()
+        for followed in self.followed.values():
+            followed.note(followed.index.rows)
+            followed.scan_at = followed.scan_at or loop.time()
+        self._run_id, self.foreign_flushes = run_id, 0
+        return wire
+
+    def _heard(self, push: Push) -> None:
+        if not push or push[0] != b"invalidate":
+            return
+        keys: list[bytes] | None = push[1]
+        if keys is None:
+            self._flushed()
+            return
+        for followed in self.followed.values():
+            followed.note(keys)
+
+    def _flushed(self) -> None:
+        """FLUSHALL and FLUSHDB take the indexes with them."""
+        if self.foreign_flushes:
+            self.foreign_flushes -= 1
+        else:
+            self.followed.clear()
+
+    async def _backfill(self, wire: Wire) -> None:
+        now = asyncio.get_running_loop().time()
+        due = [x for x in self.followed.values() if x.scan_at is not None and x.scan_at <= now]
+        if not due:
+            return
+        for followed in due:
+            followed.scan_at = None
+        cursor: bytes | int = 0
+        while True:
+            [[cursor, keys]] = await wire.request(
+                ["SCAN", cursor, "COUNT", SCAN_COUNT, "TYPE", "hash"]
+            )
+            for followed in due:
+                followed.note(keys)
+            if cursor == b"0":
+                return
+
+    async def _refresh(self, wire: Wire) -> None:
+        # Indexes over the same fields of a key share one reading of it.
+        wanted: dict[tuple[bytes, ...], dict[bytes, list[Index]]] = {}
+        for followed in self.followed.values():
+            by_key = wanted.setdefault(tuple(followed.index.identifiers), {})
+            for key in followed.changed:
+                by_key.setdefault(key, []).append(followed.index)
+            followed.changed = {}
+        for identifiers, by_key in wanted.items():
+            keys = list(by_key)
+            try:
+                for start in range(0, len(keys), KEYS_AT_ONCE):
+                    some = keys[start : start + KEYS_AT_ONCE]
+                    await self._reread(wire, identifiers, {x: by_key[x] for x in some})
+            except (RefusedError, ServerGoneError):
+                for followed in self.followed.values():
+                    followed.note(keys)
+                raise
+
+    async def _reread(
+        self, wire: Wire, identifiers: tuple[bytes, ...], by_key: dict[bytes, list[Index]]
+    ) -> None:
+        reads: list[Command] = [["HMGET", x, *identifiers] for x in by_key]
+        documents = dict(zip(by_key, await wire.request(*reads), strict=True))
+        # HMGET does not tell a hash without these fields from no hash at all.
+        bare = [x for x, values in documents.items() if _is_bare(values)]
+        lengths: list[Command] = [["HLEN", x] for x in bare]
+        counted = await wire.request(*lengths)
+        gone = {x for x, length in zip(bare, counted, strict=True) if not length}
+        for key, values in documents.items():
+            for index in by_key[key]:
+                if key in gone or isinstance(values, Failure):
+                    index.drop(key)
+                else:
+                    index.put(key, values)
+
+
+def _is_bare(values: Any) -> bool:
+    if not isinstance(values, Failure):
+        return all(x is None for x in values)
+    # A key of another type is no document; any other error says nothing of the key.
+    if not values.text.startswith("WRONGTYPE"):
+        raise RefusedError(values)
+    return False

