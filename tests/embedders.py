@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from langchain_core.embeddings import Embeddings
 
 DIMENSION = 64
 
@@ -40,15 +39,3 @@ class HashingEmbedder:
 
     async def aembed(self, texts: Sequence[str]) -> list[Any]:
         return self.embed(texts)
-
-
-class HashingEmbeddings(Embeddings):
-    """The same as LangChain's kind of model."""
-
-    model = "hashing"
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return [hashed(text) for text in texts]
-
-    def embed_query(self, text: str) -> list[float]:
-        raise AssertionError("the cache embeds by the document method, on both sides")

@@ -60,10 +60,14 @@ def until(fact: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
     return value
 
 
+def shown(column: str, pid: int) -> str:
+    command = ["ps", "-o", f"{column}=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
 def gone(pid: int) -> bool:
     """Whether a process has ended, if only as a zombie that its parent has not yet reaped."""
-    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
-    return not shown.stdout.strip() or shown.stdout.strip().startswith("Z")
+    return shown("stat", pid)[:1] in ("", "Z")
 
 
 def ask(address: str, *command: str | int) -> Any:
@@ -178,10 +182,11 @@ def test_the_environment_of_the_app_stays_with_the_app(
     temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    environment = Path(f"/proc/{server_pid(embedded.socket_for(None))}/environ")
-    if not environment.exists():
+    if not Path("/proc/self/environ").exists():
         pytest.skip("shown by /proc, which only Linux has")
-    assert b"sk-secret" not in environment.read_bytes()
+    server = server_pid(embedded.socket_for(None))
+    for pid in (server, shown("ppid", server)):
+        assert b"sk-secret" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
 # How long it lives
@@ -231,7 +236,7 @@ tell("written")
 
 
 MOMENTS: dict[str, Callable[[Path], Any]] = {
-    "before there is a shell": lambda temp: list(temp.iterdir()),
+    "before there is a shell": lambda temp: list(temp.glob("semcache-*")),
     "at the server's first words": lambda temp: any(p.stat().st_size for p in temp.glob("*/log")),
     "at its first socket": lambda temp: list(temp.glob("*/socket")),
 }
@@ -263,6 +268,7 @@ except KeyboardInterrupt:
 """
     process = app(code, start_new_session=True)
     server = heard(process)
+    assert os.getsid(int(server)) != process.pid
     os.killpg(process.pid, signal.SIGINT)
     assert heard(process) == "interrupted"
     assert heard(process) == server
@@ -273,6 +279,14 @@ def test_an_app_that_ignores_its_children_leaves_no_orphan(app: App) -> None:
     server = int(heard(process))
     process.kill()
     until(lambda: gone(server), "the server ends")
+
+
+def test_a_host_that_shuts_down_may_end_all_of_it_at_once(temp: Path, tmp_path: Path) -> None:
+    address = embedded.socket_for(str(tmp_path))
+    ask(address, "SET", "key", "kept")
+    os.killpg(os.getpgid(server_pid(address)), signal.SIGTERM)
+    until(lambda: not os.listdir(temp), "its folder is removed")
+    assert ask(embedded.socket_for(str(tmp_path)), "GET", "key") == "kept"
 
 
 def test_programs_that_the_app_has_started_do_not_keep_it_alive(app: App) -> None:

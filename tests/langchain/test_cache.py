@@ -15,7 +15,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_valkey_semcache import MiniLMEmbeddings, ValkeySemanticCache
 from langchain_valkey_semcache.codec import GenerationCodec
 from tests.conftest import Way
-from tests.embedders import HashingEmbeddings
+from tests.langchain.embeddings import HashingEmbeddings
 from tests.openai_server import OpenAIServer
 from tests.servers import Served
 from valkey_semcache import ConfigurationError, NotStorableError, UnreadableError

@@ -9,7 +9,7 @@ from langchain_core.caches import BaseCache
 from langchain_tests.integration_tests import AsyncCacheTestSuite, SyncCacheTestSuite
 
 from langchain_valkey_semcache import ValkeySemanticCache
-from tests.embedders import HashingEmbeddings
+from tests.langchain.embeddings import HashingEmbeddings
 from tests.servers import Served
 
 

@@ -25,6 +25,8 @@ from tests.standin.wire import Address, Command, ServerGoneError, Wire
 PROBE: Command = ("SETRANGE", "stand-in probe", 0, "")
 SCAN_COUNT = 5_000
 KEYS_AT_ONCE = 2_000
+# So many changed keys are read without waiting for a search, which would have to wait for them.
+TOO_MANY = 100
 
 
 class RefusedError(Exception):
@@ -79,9 +81,13 @@ class Mirror:
             RefusedError: it refuses every command.
         """
         # Whoever comes while a round is under way needs one that begins later, and shares it.
+        return await asyncio.shield(self._next_round())
+
+    def _next_round(self) -> asyncio.Task[Failure | None]:
         if self._queued is None:
             self._queued = asyncio.ensure_future(self._round(self._running))
-        return await asyncio.shield(self._queued)
+            self._queued.add_done_callback(_forget)
+        return self._queued
 
     async def read(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to these commands, read as one step."""
@@ -161,6 +167,8 @@ class Mirror:
             return
         for followed in self.followed.values():
             followed.note(keys)
+            if len(followed.changed) >= TOO_MANY:
+                self._next_round()
 
     def _flushed(self) -> None:
         """FLUSHALL and FLUSHDB take the indexes with them."""
@@ -221,6 +229,12 @@ class Mirror:
                     index.drop(key)
                 else:
                     index.put(key, values)
+
+
+def _forget(task: asyncio.Task[Failure | None]) -> None:
+    """Whoever waits for a round hears of its failure; a round of its own accord fails unheard."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _is_bare(values: Any) -> bool:

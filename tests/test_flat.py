@@ -1,0 +1,296 @@
+"""The flat index by itself: right across processes, bounded in memory, tidy."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import Way
+from tests.embedders import HashingEmbedder, hashed
+from tests.servers import Served
+from tests.words import word
+from valkey_semcache import Question, SemanticCache
+from valkey_semcache.index import view as views
+from valkey_semcache.index.view import View, Views
+
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "small",
+    "large",
+    "old",
+    "new",
+    "fast",
+    "slow",
+    "cat",
+    "dog",
+    "bird",
+    "fish",
+    "tree",
+    "house",
+]
+
+
+def cache_on(served: Served, **options: Any) -> SemanticCache:
+    options = served.options | {"on_error": "raise", "similarity_threshold": 0.0} | options
+    return SemanticCache(HashingEmbedder(), **options)
+
+
+def similarity(one: str, other: str) -> float:
+    a, b = (np.array(hashed(text)) for text in (one, other))
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+class Oracle:
+    """What is stored, in a dictionary, and what is nearest in it."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, str] = {}
+
+    def nearest(self, asked: str) -> tuple[set[str], float]:
+        """The answers of the nearest texts, more than one where they are equally near."""
+        scored = [(similarity(asked, text), answer) for text, answer in self.answers.items()]
+        best = max(scored)[0]
+        return {answer for score, answer in scored if score > best - 1e-5}, best
+
+
+async def test_it_agrees_with_an_oracle_over_stores_deletes_expiries_and_clears(
+    plain: Served, way: Way
+) -> None:
+    rng = random.Random(7)
+    oracle = Oracle()
+    async with cache_on(plain) as one, cache_on(plain) as other:
+        for step in range(400):
+            writer, reader = rng.sample([one, other], 2)
+            text = " ".join(sorted(rng.sample(WORDS, 4)))
+            action = rng.random()
+            if action < 0.55 or not oracle.answers:
+                oracle.answers[text] = str(step)
+                await way(writer.store, text, str(step))
+            elif action < 0.75:
+                gone = rng.choice(sorted(oracle.answers))
+                del oracle.answers[gone]
+                assert await way(writer.delete, gone)
+            elif action < 0.95:
+                gone = rng.choice(sorted(oracle.answers))
+                del oracle.answers[gone]
+                await way(writer.store, gone, "x", ttl=0.001)
+                while plain.admin.exists(next(k for k in [key_of(writer, gone)])):
+                    time.sleep(0.001)
+            elif action < 0.97:
+                oracle.answers.clear()
+                await way(writer.clear)
+            asked = " ".join(rng.sample(WORDS, 4))
+            outcome = await way(reader.lookup, asked)
+            if not oracle.answers:
+                assert not outcome
+                continue
+            answers, best = oracle.nearest(asked)
+            if best >= 0 and asked not in oracle.answers:
+                assert outcome.answer in answers
+                assert outcome.similarity == pytest.approx(best, abs=1e-5)
+
+
+def key_of(cache: SemanticCache, text: str) -> str:
+    return cache._address(text).key
+
+
+WORKER = """
+import sys
+from tests.embedders import HashingEmbedder
+from tests.words import word
+from valkey_semcache import SemanticCache
+url, name, worker = sys.argv[1:]
+with SemanticCache(HashingEmbedder(), url, name=name, index="flat", on_error="raise") as cache:
+    for number in range(60):
+        cache.store(f"{word(int(worker))} {word(100 + number)} ab", f"{worker}-{number}")
+        other = (int(worker) + number) % 4
+        cache.lookup(f"{word(other)} {word(100 + number)} ab please")
+"""
+
+
+def test_ten_processes_leave_what_an_eleventh_finds(plain: Served) -> None:
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, plain.url, plain.name, str(worker)])
+        for worker in range(10)
+    ]
+    assert [worker.wait(timeout=120) for worker in workers] == [0] * 10
+    with cache_on(plain) as cache:
+        for worker in range(10):
+            for number in range(0, 60, 7):
+                text = f"{word(worker)} {word(100 + number)} ab ?"
+                assert cache.lookup(text).answer == f"{worker}-{number}"  # type: ignore[union-attr]
+
+
+async def test_a_log_that_is_gone_or_begun_anew_is_read_again(plain: Served, way: Way) -> None:
+    async with cache_on(plain) as one, cache_on(plain) as other:
+        for number in range(5):
+            await way(one.store, f"red cat {word(number)}", str(number))
+        assert await way(other.lookup, f"red cat {word(3)} now")
+        (log,) = plain.admin.scan_iter(f"{plain.name}:log:*")
+        plain.admin.unlink(log)
+        for cache in (one, other):
+            miss = await way(cache.lookup, f"red cat {word(3)} today")
+            assert miss.reason == "no_neighbour", "only the exact tier finds them"
+            assert (await way(cache.lookup, f"red cat {word(3)}")).answer == "3"
+        for number in range(7, 9):
+            await way(one.store, f"blue dog {word(number)}", str(number))
+        for cache in (one, other):
+            assert (await way(cache.lookup, f"blue dog {word(8)} now")).answer == "8"
+
+
+async def test_a_foreign_value_in_place_of_the_log_is_an_error_not_a_hit(
+    plain: Served, way: Way
+) -> None:
+    async with cache_on(plain, on_error="miss") as cache:
+        await way(cache.store, "red cat", "x")
+        (log,) = plain.admin.scan_iter(f"{plain.name}:log:*")
+        plain.admin.set(log, "not a log")
+        assert (await way(cache.lookup, "red cat now")).reason == "error"
+        assert (await way(cache.lookup, "red cat")).answer == "x"
+
+
+async def test_vectors_spoilt_in_valkey_never_hit(plain: Served, way: Way) -> None:
+    spoilt = [b"", b"\x00" * 256, b"\xff" * 256, np.full(64, np.nan, "<f4").tobytes(), b"x" * 64]
+    async with cache_on(plain) as writer:
+        for vector in spoilt:
+            await way(writer.store, "red cat", "x")
+            plain.admin.hset(key_of(writer, "red cat"), "v", vector)
+            async with cache_on(plain) as reader:
+                assert not await way(reader.lookup, "red cat now")
+
+
+async def test_logs_lose_their_dead(plain: Served, way: Way) -> None:
+    """What expired or was deleted leaves the log once it is much, and the copy with it."""
+    async with cache_on(plain) as cache:
+        for number in range(100):
+            cache.store(word(number), "x", ttl=60 if number < 20 else 0.001)
+        (log,) = plain.admin.scan_iter(f"{plain.name}:log:*")
+        assert plain.admin.zcard(log) == 101
+        while len(plain.entries()) > 20:
+            time.sleep(0.001)
+        async with cache_on(plain) as fresh:
+            assert await way(fresh.lookup, f"{word(10)} ?")
+        assert plain.admin.zcard(log) == 21
+
+
+async def test_a_long_running_process_lets_its_dead_go(
+    plain: Served, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "_CHECK_AT", 50)
+    async with cache_on(plain) as cache:
+        for number in range(400):
+            await way(cache.store, word(number), "x")
+            if number >= 20:
+                await way(cache.delete, word(number - 20))
+            if number % 10 == 0:
+                await way(cache.lookup, f"other {word(number)}")
+        index = cache._flows.index
+        view = index._views.get(cache._address("text").scope)  # type: ignore[union-attr]
+        assert view.size <= 130
+        (log,) = plain.admin.scan_iter(f"{plain.name}:log:*")
+        assert plain.admin.zcard(log) <= 131
+        assert (await way(cache.lookup, f"{word(399)} ?")).answer == "x"
+
+
+async def test_memory_stays_within_its_bound(plain: Served, way: Way) -> None:
+    bound = 2**20
+    async with cache_on(plain, flat_max_bytes=bound) as cache:
+        for number in range(1_300):
+            question = Question("red cat", context=str(number))
+            await way(cache.lookup, question)
+        for number in range(2_500):
+            cache.store(word(number), "x")
+        assert await way(cache.lookup, f"{word(2499)} ?")
+        held = cache._flows.index._views  # type: ignore[union-attr]
+        assert held.nbytes <= bound * 1.1
+        # The oldest of a scope too large are out of the copy, not out of the cache.
+        assert (await way(cache.lookup, word(0))).tier == "exact"
+
+
+# Copies by themselves
+
+
+def unit(rng: np.random.Generator, rows: int, dimension: int = 16) -> Any:
+    matrix = rng.standard_normal((rows, dimension))
+    return (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype("<f4")
+
+
+def test_a_copy_finds_what_a_plain_product_finds() -> None:
+    rng = np.random.default_rng(3)
+    view, rows = View(16, 10_000), unit(rng, 500)
+    view.apply(b"~t", 500, {str(n): row for n, row in enumerate(rows)})
+    for gone in rng.choice(500, 200, replace=False):
+        view.discard(str(gone))
+    alive = [int(d) for d in view.digests()]
+    for query in unit(rng, 50):
+        expected = sorted(alive, key=lambda n: -float(rows[n] @ query))[:3]
+        found = view.best(query, 3)
+        assert [int(digest) for digest, _ in found] == expected
+        assert [s for _, s in found] == pytest.approx([float(rows[n] @ query) for n in expected])
+
+
+def test_applying_the_same_piece_of_a_log_twice_changes_nothing() -> None:
+    rows = unit(np.random.default_rng(4), 10)
+    piece = {str(n): row for n, row in enumerate(rows)}
+    view = View(16, 100)
+    view.apply(b"~t", 10, piece)
+    view.apply(b"~t", 8, dict(list(piece.items())[:8]))
+    assert (view.size, view.state()) == (10, (b"~t", 10))
+    view.apply(b"~other", 2, dict(list(piece.items())[:2]))
+    assert (view.size, view.state()) == (2, (b"~other", 2))
+
+
+def test_an_entry_of_ones_own_is_taken_over_only_without_a_gap() -> None:
+    rows = unit(np.random.default_rng(5), 4)
+    view = View(16, 100)
+    view.extend(3, b"~x", "late", rows[0])
+    assert view.size == 0
+    view.extend(1, b"~x", "first", rows[1])
+    view.extend(2, b"~y", "second", rows[2])
+    view.extend(4, b"~y", "gap", rows[3])
+    assert (set(view.digests()), view.state()) == ({"first", "second"}, (b"~x", 2))
+
+
+def test_threads_on_one_copy() -> None:
+    rows = unit(np.random.default_rng(6), 2_000)
+    view, failed = View(16, 10_000), []
+
+    def work(worker: int) -> None:
+        try:
+            for n in range(worker, 2_000, 8):
+                view.apply(b"~t", n + 1, {str(n): rows[n]})
+                ((digest, best), *_) = view.best(rows[n], 1)
+                if digest != str(n) or best < 0.999:
+                    failed.append(n)
+                if n % 3 == 0:
+                    view.discard(str(n))
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=[worker]) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert view.size == sum(n % 3 != 0 for n in range(2_000))
+
+
+def test_the_scopes_asked_for_longest_ago_go_first() -> None:
+    rows = unit(np.random.default_rng(8), 50)
+    held = Views(16, 40_000)
+    for scope in "abcdefghij":
+        held.get(scope).apply(b"~t", 50, {str(n): row for n, row in enumerate(rows)})
+        held.settle(scope)
+    assert held.nbytes <= 40_000
+    assert held.get("j").size == 50
+    assert held.get("a").size == 0
