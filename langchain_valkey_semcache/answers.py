@@ -15,8 +15,8 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, Generation
 
 from valkey_semcache import Hit
+from valkey_semcache.finish import cut_off
 
-_CUT_OFF = frozenset(("length", "max_tokens", "content_filter", "refusal", "safety", "recitation"))
 _COUNTED = ("input_tokens", "output_tokens", "total_tokens")
 
 
@@ -25,23 +25,30 @@ def reason_not_to_store(generations: Sequence[Generation]) -> str | None:
     if not generations:
         return "no answer"
     for generation in generations:
-        metadata = dict(generation.generation_info or {})
         if isinstance(generation, ChatGeneration):
             message = generation.message
-            metadata.update(message.response_metadata)
             if isinstance(message, AIMessage) and (
                 message.tool_calls or message.invalid_tool_calls
             ):
                 return "tool calls"
-            if not message.content:
-                return "empty answer"
-        elif not generation.text:
+            if reason := cut_off(message.response_metadata):
+                return reason
+            if _holds_refusal(message.content):
+                return "refusal"
+            text = str(message.text)
+        else:
+            text = generation.text
+        if reason := cut_off(generation.generation_info):
+            return reason
+        if not text:
             return "empty answer"
-        for key in ("finish_reason", "stop_reason", "done_reason"):
-            reason = str(metadata.get(key) or "").lower()
-            if reason in _CUT_OFF:
-                return f"{key} {reason}"
     return None
+
+
+def _holds_refusal(content: Any) -> bool:
+    return isinstance(content, list) and any(
+        isinstance(block, dict) and block.get("type") == "refusal" for block in content
+    )
 
 
 def usage_of(generations: Sequence[Generation]) -> dict[str, int]:

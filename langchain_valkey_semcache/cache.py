@@ -15,7 +15,7 @@ from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_valkey_semcache.answers import given_back, reason_not_to_store, usage_of
 from langchain_valkey_semcache.codec import GenerationCodec
 from langchain_valkey_semcache.embeddings import embedding_model
-from langchain_valkey_semcache.prompt import UnreadablePromptError, read_prompt
+from langchain_valkey_semcache.prompt import read_prompt
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
 from valkey_semcache.options import TTL
 
@@ -185,18 +185,18 @@ class ValkeySemanticCache(BaseCache):
     def _question(self, prompt: str, llm_string: str) -> Question | None:
         try:
             return read_prompt(prompt, llm_string)
-        except UnreadablePromptError as error:
+        except Exception as error:  # noqa: BLE001 - whatever a prompt holds, the call goes on
             self.core.missed(str(error))
             return None
 
     def _to_store(
         self, prompt: str, llm_string: str, generations: RETURN_VAL_TYPE
     ) -> Question | None:
-        reason = reason_not_to_store(generations)
         try:
             question = read_prompt(prompt, llm_string)
-        except UnreadablePromptError:
-            reason = "unreadable prompt"
+            reason = reason_not_to_store(generations)
+        except Exception:  # noqa: BLE001 - whatever they hold, the call goes on
+            reason = "unreadable prompt or answer"
         if reason is not None:
             self.core.skip(reason)
             return None

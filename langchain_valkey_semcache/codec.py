@@ -39,7 +39,7 @@ class GenerationCodec:
             NotStorableError: One is of another class, or holds what JSON cannot.
         """
         try:
-            return json.dumps([_written(g) for g in answer], separators=(",", ":")).encode(
+            return json.dumps([_plain(_written(g)) for g in answer], separators=(",", ":")).encode(
                 "utf-8", "surrogatepass"
             )
         except (TypeError, ValueError, RecursionError) as error:
@@ -75,10 +75,39 @@ def _written(generation: Generation) -> dict[str, Any]:
         raise NotStorableError(f"its message is a {type(message).__name__}")
     parts = {name: getattr(message, name) for name in _MESSAGE_FIELDS}
     parts["additional_kwargs"] = {
-        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        name: _dumped(value) if isinstance(value, BaseModel) else value
         for name, value in message.additional_kwargs.items()
     }
     return {"message": {k: v for k, v in parts.items() if v not in (None, [], {})}, "info": info}
+
+
+def _dumped(parsed: BaseModel) -> Any:
+    """A structured answer as JSON, if its class would take it back as it was."""
+    dump = parsed.model_dump(mode="json", by_alias=True)
+    try:
+        faithful = type(parsed).model_validate(dump) == parsed
+    except ValueError:
+        faithful = False
+    if not faithful:
+        raise NotStorableError(f"its {type(parsed).__name__} would not come back as it was")
+    return dump
+
+
+def _plain(value: Any) -> Any:
+    """`value`, if JSON gives it back as it is.
+
+    Raises:
+        NotStorableError: It holds another kind of value, or a key that is no string.
+    """
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        for part in value.values():
+            _plain(part)
+    elif isinstance(value, list):
+        for part in value:
+            _plain(part)
+    elif not (value is None or isinstance(value, str | bool | int | float)):
+        raise NotStorableError(f"it holds a {type(value).__name__}, which JSON would change")
+    return value
 
 
 def _read(stored: dict[str, Any]) -> Generation:

@@ -89,7 +89,7 @@ def _messages(prompt: str) -> list[dict[str, Any]] | None:
         return None
     try:
         messages = json.loads(prompt)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not all(isinstance(message, dict) and "lc" in message for message in messages):
         return None
@@ -99,7 +99,8 @@ def _messages(prompt: str) -> list[dict[str, Any]] | None:
 
 
 def _is_message(message: dict[str, Any]) -> bool:
-    content = message.get("kwargs", {}).get("content")
+    parts = message.get("kwargs")
+    content = parts.get("content") if isinstance(parts, dict) else None
     if message.get("type") != "constructor" or not isinstance(content, str | list):
         raise UnreadablePromptError("a message of the prompt has no content to be read")
     return True
@@ -115,19 +116,28 @@ def _holds_unserializable(value: Any) -> bool:
 
 def _canonical(message: dict[str, Any]) -> dict[str, Any]:
     """A message's kind and parts, without the volatile ones and the empty ones."""
-    parts = {k: v for k, v in message["kwargs"].items() if k not in _VOLATILE and v not in ([], {})}
+    parts = {
+        name: value
+        for name, value in message["kwargs"].items()
+        if name not in _VOLATILE and (name == "content" or value not in ([], {}))
+    }
     parts.setdefault("type", "?")
     # ChatMessage and its like carry a role of their own; the class tells them apart.
-    parts["class"] = str(message.get("id", ["?"])[-1]).removesuffix("Chunk")
+    path = message.get("id")
+    name = path[-1] if isinstance(path, list) and path else "?"
+    parts["class"] = str(name).removesuffix("Chunk")
     if isinstance(parts["content"], list):
         parts["content"] = [_canonical_block(block) for block in parts["content"]]
     return parts
 
 
 def _canonical_block(block: Any) -> Any:
-    """A content block without its id, unless a tool's result refers to it."""
-    if isinstance(block, dict) and "id" in block and not str(block["id"]).startswith("#"):
-        return {k: v for k, v in block.items() if k != "id"}
+    """A content block without its id where that was drawn at random. Elsewhere, as for a file or
+    an image made earlier, the id is the content."""
+    if isinstance(block, dict):
+        id_ = block.get("id")
+        if block.get("type") == "text" or (isinstance(id_, str) and id_.startswith("lc_")):
+            return {name: value for name, value in block.items() if name != "id"}
     return block
 
 
@@ -157,7 +167,9 @@ def _without_tool_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if isinstance(parts["content"], list):
             parts["content"] = [
                 block | {"id": number(block["id"])}
-                if isinstance(block, dict) and block.get("id") in numbers
+                if isinstance(block, dict)
+                and isinstance(block.get("id"), str)
+                and block["id"] in numbers
                 else block
                 for block in parts["content"]
             ]
@@ -171,7 +183,11 @@ def _cut(content: Any) -> tuple[Split, Any]:
         split = split_prompt(content)
         return split, [split.before, split.after]
     texts = [_text(block) for block in content]
-    split = split_prompt("\n\n".join(text for text in texts if text is not None))
+    asked = [text for text in texts if text is not None]
+    if len(asked) > 1:
+        reason = "the message holds several pieces of text, whose places count"
+        return Split("", exact_reason=reason), content
+    split = split_prompt("".join(asked))
     rest = ["text" if text is not None else b for b, text in zip(content, texts, strict=True)]
     return split, [rest, split.before, split.after]
 

@@ -6,14 +6,12 @@ to somebody else; whoever gets a hit can see that it is one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 
 from valkey_semcache import Hit
-
-_CUT_OFF = frozenset(("length", "max_tokens", "content_filter", "refusal", "safety", "recitation"))
+from valkey_semcache.finish import cut_off, part
 
 
 def reason_not_to_store(response: ChatResponse | CompletionResponse) -> str | None:
@@ -26,18 +24,19 @@ def reason_not_to_store(response: ChatResponse | CompletionResponse) -> str | No
         text = response.message.content
     else:
         text = response.text
+    if reason := cut_off(response.raw) or cut_off(response.additional_kwargs):
+        return reason
     if not text:
         return "empty answer"
-    reason = _finish_reason(response.raw) or _finish_reason(response.additional_kwargs)
-    return f"finish_reason {reason}" if reason in _CUT_OFF else None
+    return None
 
 
 def usage_of(response: ChatResponse | CompletionResponse) -> dict[str, int]:
     """The tokens a response cost, as OpenAI's and Anthropic's raw responses count them."""
-    usage = _part(response.raw, "usage") or response.additional_kwargs
+    usage = part(response.raw, "usage") or response.additional_kwargs
     counts = {
-        "input_tokens": _part(usage, "prompt_tokens") or _part(usage, "input_tokens"),
-        "output_tokens": _part(usage, "completion_tokens") or _part(usage, "output_tokens"),
+        "input_tokens": part(usage, "prompt_tokens") or part(usage, "input_tokens"),
+        "output_tokens": part(usage, "completion_tokens") or part(usage, "output_tokens"),
     }
     return {name: count for name, count in counts.items() if type(count) is int}
 
@@ -52,15 +51,3 @@ def marked(hit: Hit) -> Any:
         "question": hit.question,
     }
     return response
-
-
-def _finish_reason(raw: Any) -> str:
-    choices = _part(raw, "choices")
-    if isinstance(choices, list) and choices:
-        raw = choices[0]
-    return str(_part(raw, "finish_reason") or _part(raw, "stop_reason") or "").lower()
-
-
-def _part(whole: Any, name: str) -> Any:
-    """A part of a mapping or of an object."""
-    return whole.get(name) if isinstance(whole, Mapping) else getattr(whole, name, None)

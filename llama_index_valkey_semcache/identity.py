@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
+from llama_index.core.llms.llm import LLM
 from pydantic import BaseModel
 
 # What a field's name says of things that do not change an answer, or are secret.
 _LEFT_OUT = re.compile(
-    r"api_?key|secret|password|credential|(?:^|_)token$|^auth|headers?$|(?:^|_)client(?:$|_)"
-    r"|timeout|retries|callback_manager|rate_limiter|num_workers|session|verbose",
+    r"api_?key|secret|password|credential|(?:^|_)token$|^auth(?:orization|entication)?$"
+    r"|headers?$|(?:^|_)a?client(?:$|_)|timeout|retries|callback_manager|rate_limiter"
+    r"|num_workers|session|verbose",
     re.IGNORECASE,
 )
 _BASE_URL = re.compile(r"base|url|endpoint|host", re.IGNORECASE)
@@ -29,7 +31,7 @@ class UnnamableError(ValueError):
     """A parameter of the model cannot be named so that another process would name it alike."""
 
 
-def model_identity(llm: BaseModel | str, call: Mapping[str, Any]) -> str:
+def model_identity(llm: LLM | str, call: Mapping[str, Any]) -> str:
     """Class, name and parameters of a model, with the arguments of one call.
 
     Args:
@@ -47,14 +49,22 @@ def model_identity(llm: BaseModel | str, call: Mapping[str, Any]) -> str:
         for name in type(llm).model_fields
         if not _LEFT_OUT.search(name)
     }
-    class_name = getattr(llm, "class_name", lambda: "")()
-    return json.dumps([type(llm).__name__, class_name, fields, arguments], sort_keys=True)
+    # Models written by hand keep parameters in private attributes; plain values count.
+    private = {
+        name: value
+        for name, value in {**vars(llm), **(llm.__pydantic_private__ or {})}.items()
+        if name not in fields
+        and not _LEFT_OUT.search(name)
+        and isinstance(value, str | int | float | bool)
+    }
+    about = [getattr(llm, "class_name", lambda: "")(), llm.metadata.model_dump(mode="json")]
+    return json.dumps([type(llm).__name__, about, fields, private, arguments], sort_keys=True)
 
 
 def _named(value: Any, path: str) -> Any:
     """`value` as JSON."""
     if isinstance(value, enum.Enum):
-        return value.value
+        return [type(value).__name__, value.name]
     if isinstance(value, str):
         # A private address is nobody else's business, not even as an index's tag.
         return hashlib.sha256(value.encode()).hexdigest() if _BASE_URL.search(path) else value
@@ -63,11 +73,7 @@ def _named(value: Any, path: str) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise UnnamableError(f"{path} has keys that are no strings")
-        return {
-            key: _named(part, f"{path}.{key}")
-            for key, part in value.items()
-            if not _LEFT_OUT.search(key)
-        }
+        return {key: _named(part, f"{path}.{key}") for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_named(part, f"{path}[{place}]") for place, part in enumerate(value)]
     if isinstance(value, type) and issubclass(value, BaseModel):

@@ -26,12 +26,8 @@ from llama_index.core.llms.llm import LLM, ToolSelection
 
 from llama_index_valkey_semcache.answers import marked, reason_not_to_store, usage_of
 from llama_index_valkey_semcache.codec import ChatCodec, CompletionCodec
-from llama_index_valkey_semcache.identity import UnnamableError, model_identity
-from llama_index_valkey_semcache.prompt import (
-    UnreadablePromptError,
-    read_completion,
-    read_messages,
-)
+from llama_index_valkey_semcache.identity import model_identity
+from llama_index_valkey_semcache.prompt import read_completion, read_messages
 from valkey_semcache import Codec, ConfigurationError, Hit, Question, SemanticCache
 
 _CHAT, _COMPLETION = ChatCodec(), CompletionCodec()
@@ -215,8 +211,8 @@ class SemanticCacheLLM(FunctionCallingLLM):
         try:
             identity = model_identity(self._llm if self._model_id is None else self._model_id, call)
             question = read(identity, self._llm.metadata.model_name)
-        except (UnnamableError, UnreadablePromptError) as error:
-            self._cache.missed(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever they hold, the call goes on
+            self._cache.missed(f"{type(error).__name__}: {error}")
             return None
         return replace(question, namespace=self._namespace)
 
@@ -243,7 +239,10 @@ class SemanticCacheLLM(FunctionCallingLLM):
             await self._cache.astore(question, response, codec=codec, usage=usage_of(response))
 
     def _worth_storing(self, response: ChatResponse | CompletionResponse) -> bool:
-        reason = reason_not_to_store(response)
+        try:
+            reason = reason_not_to_store(response)
+        except Exception:  # noqa: BLE001 - the model has been paid; its answer is passed on
+            reason = "unreadable answer"
         if reason is not None:
             self._cache.skip(reason)
         return reason is None

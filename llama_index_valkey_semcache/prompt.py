@@ -64,6 +64,8 @@ def _block(block: Any) -> Any:
         return block.text
     if getattr(block, "path", None) is not None:
         raise UnreadablePromptError("a message refers to a file, whose content may change")
+    if any(hasattr(getattr(block, name), "read") for name in type(block).model_fields):
+        raise UnreadablePromptError("a message holds an open file, which reading would use up")
     try:
         return json.loads(block.model_dump_json())
     except ValueError as error:
@@ -74,6 +76,10 @@ def _block(block: Any) -> Any:
 
 def _cut(blocks: list[Any]) -> tuple[Split, Any]:
     """The question in a user message's blocks, and what is left of them."""
-    split = split_prompt("\n\n".join(block for block in blocks if isinstance(block, str)))
+    asked = [block for block in blocks if isinstance(block, str)]
+    if len(asked) > 1:
+        reason = "the message holds several pieces of text, whose places count"
+        return Split("", exact_reason=reason), blocks
+    split = split_prompt("".join(asked))
     rest = [None if isinstance(block, str) else block for block in blocks]
     return split, [rest, split.before, split.after]

@@ -27,19 +27,22 @@ async def test_clearing_all_leaves_nothing_of_this_name_and_all_of_others(
         for name in neighbours:
             async with cache_on(served, name=name) as other:
                 await way(other.store, ASKED, name)
-        served.admin.set(f"x{served.name}:meta", "stranger's")
+        strangers = [f"x{served.name}:meta", f"{served.name}:users", f"{served.name}:session:42"]
+        for key in strangers:
+            served.admin.set(key, "stranger's")
         for number in range(30):
             question = Question(ASKED, namespace=f"tenant {number % 3}", context=str(number))
             await way(cache.store, question, "x")
         await way(cache.lookup, Question(REWORDED, namespace="tenant 0", context="0"))
         assert await way(cache.clear) == 31
-        assert list(served.admin.scan_iter(f"{served.name}:*")) == []
-        assert served.admin.exists(f"x{served.name}:meta")
+        left = {key.decode() for key in served.admin.scan_iter(f"{served.name}:*")}
+        assert left == set(strangers[1:])
+        assert served.admin.exists(*strangers) == 3
         for name in neighbours:
             async with cache_on(served, name=name) as other:
                 assert (await way(other.lookup, REWORDED)).answer == name
                 await way(other.clear)
-        served.admin.unlink(f"x{served.name}:meta")
+        served.admin.unlink(*strangers)
 
 
 async def test_clearing_all_drops_the_index_and_the_next_use_creates_it(
@@ -113,6 +116,18 @@ async def test_clearing_some(
                 REWORDED, question.context, question.identity, namespace=question.namespace
             )
             assert bool(await way(cache.lookup, reworded)) == (answer in left)
+
+
+async def test_a_tenants_view_clears_its_own_entries_only(either_index: Served, way: Way) -> None:
+    async with cache_on(either_index) as cache:
+        acme, globex = cache.with_namespace("acme"), cache.with_namespace("globex")
+        for view in (cache, acme, globex):
+            await way(view.store, ASKED, "x")
+        assert await way(acme.clear) == 1
+        assert await way(acme.clear, model="unknown") == 0
+        assert not await way(acme.lookup, ASKED)
+        assert await way(globex.lookup, ASKED)
+        assert await way(cache.clear) == 2
 
 
 async def test_more_entries_than_one_page_of_keys(plain: Served, way: Way) -> None:

@@ -115,6 +115,41 @@ async def test_a_cancelled_look_up_leaves_the_connection_in_order(own: PlainValk
                     assert outcome.answer == question
 
 
+class Interruption(BaseException):
+    """Raised by a signal's handler, like KeyboardInterrupt."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupted_call_leaves_no_reply_for_the_next(own: PlainValkey) -> None:
+    """Ctrl-C between a command and its reply, again and again."""
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    questions = [f"{word} {ASKED}" for word in "abcdefgh"]
+    wrong = interrupted = 0
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with SemanticCache(HashingEmbedder(), own.url, timeout=20.0) as cache:
+            for question in questions:
+                cache.store(question, question)
+            for number in range(2_000):
+                question = questions[number % 8]
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.00002 + (number % 50) * 0.00001)
+                    outcome = cache.lookup(question)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interruption:
+                    interrupted += 1
+                    continue
+                wrong += outcome.answer != question if outcome else 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert interrupted > 20
+    assert wrong == 0
+
+
 async def test_the_open_breaker_sends_nothing(way: Way) -> None:
     with StandIn() as standin:
         async with SemanticCache(HashingEmbedder(), standin.url) as cache:
@@ -185,6 +220,24 @@ async def test_a_sync_embedder_does_not_block_the_event_loop(plain: Served) -> N
         assert (await cache.alookup(REWORDED)).answer == "x"
     assert threading.get_ident() not in embedder.threads
     assert len(embedder.threads) == 2
+
+
+class Broken:
+    """A codec that fails."""
+
+    name = "broken/1"
+
+    def encode(self, answer: Any) -> bytes:
+        raise KeyError("broken")
+
+    def decode(self, content: bytes) -> Any:
+        raise KeyError("broken")
+
+
+async def test_a_codec_that_fails_does_not_break_the_call(plain: Served, way: Way) -> None:
+    async with SemanticCache(HashingEmbedder(), **plain.options) as cache:
+        assert await way(cache.store, ASKED, "x", codec=Broken()) is False
+        assert cache.stats().errors == {"KeyError": 1}
 
 
 async def test_what_cannot_be_stored_is_counted_and_the_call_goes_on(

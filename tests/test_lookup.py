@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -245,8 +246,10 @@ async def test_white_space_and_unicode_spelling_make_one_entry(
         Question("short", exact_only=True),
         Question("short", exact_only="because"),
         Question("", context="only context"),
+        Question("fix this: if a:\n    b()\nc()"),
+        Question("what does ```this do"),
     ],
-    ids=["long", "marked", "with reason", "no text"],
+    ids=["long", "marked", "with reason", "no text", "indented", "open fence"],
 )
 async def test_exact_only_questions_are_never_compared(
     make: Make, way: Way, question: Question
@@ -320,6 +323,33 @@ async def test_delete_removes_just_these_words(make: Make, way: Way) -> None:
     assert (await way(cache.lookup, OTHER)).answer == "y"
     await way(cache.store, ASKED, "z")
     assert (await way(cache.lookup, REWORDED)).answer == "z"
+
+
+async def test_volatile_patterns_see_one_text_at_a_time(make: Make, way: Way) -> None:
+    """In an adapter's context, which is JSON, a greedy pattern does not eat the next turn."""
+    cache = make(volatile=["Today is .*"])
+
+    def asked(day: str, name: str) -> Question:
+        return Question(ASKED, json.dumps(["Be kind.\nToday is " + day, {"user": "I am " + name}]))
+
+    await way(cache.store, asked("Monday", "Ann"), "Ann's")
+    assert (await way(cache.lookup, asked("Friday", "Ann"))).answer == "Ann's"
+    assert not await way(cache.lookup, asked("Friday", "Bob"))
+
+
+async def test_rejected_neighbours_do_not_hide_the_next(
+    make: Make, way: Way, served: Served
+) -> None:
+    cache = make(similarity_threshold=0.5)
+    near = [f"{ASKED} {extra}" for extra in ("my", "own", "dear", "very", "old")]
+    for number, text in enumerate([*near, OTHER.replace("wine", "password")]):
+        await way(cache.store, text, str(number))
+    await way(cache.store, f"{ASKED} which", "next")
+    rejected = cache._address(ASKED).text_digest
+    for key in served.entries():
+        if not served.admin.hget(key, "p").endswith(b"next"):
+            served.admin.hset(key, "x", rejected)
+    assert (await way(cache.lookup, ASKED)).answer == "next"
 
 
 async def test_volatile_parts_do_not_count(make: Make, way: Way) -> None:

@@ -11,6 +11,7 @@ Layout, integers and floats big-endian:
 | 2 | `sc` |
 | 1 | format of the stored layout |
 | 1 | flags: 1 compressed, 2 signed, 4 encrypted |
+| 32 | scope and text digest of the entry that it belongs to, 16 bytes each |
 | 8 | created, seconds since 1970, float |
 | 8 | expires, likewise; 0 for never |
 | 1 + n | length of the codec's name, and the name in ASCII |
@@ -35,7 +36,7 @@ from valkey_semcache.errors import NewerFormatError, UnreadableError
 COMPRESSED, SIGNED, ENCRYPTED = 1, 2, 4
 _KNOWN_FLAGS = 0
 _MAGIC = b"sc"
-_HEAD = struct.Struct(">2sBBddB")
+_HEAD = struct.Struct(">2sBB32sddB")
 _LENGTH = struct.Struct(">I")
 
 ALIAS_CODEC = "alias/1"
@@ -47,6 +48,7 @@ class Envelope:
     """One stored answer with what is known about it.
 
     Args:
+        place: Whose envelope it is, see `place_of`: one that turns up elsewhere is not read.
         codec: Who can read `content`, e.g. `lc-gen/1`.
         content: The answer's bytes.
         created: Seconds since 1970.
@@ -57,6 +59,7 @@ class Envelope:
         usage: Token counts of the answer, by name.
     """
 
+    place: bytes
     codec: str
     content: bytes
     created: float
@@ -76,8 +79,17 @@ class Envelope:
             private["u"] = dict(self.usage)
         header = json.dumps(private, separators=(",", ":")).encode()
         codec = self.codec.encode("ascii")
-        head = _HEAD.pack(_MAGIC, FORMAT, 0, self.created, self.expires or 0.0, len(codec))
+        head = _HEAD.pack(
+            *(_MAGIC, FORMAT, 0, self.place),
+            *(self.created, self.expires or 0.0, len(codec)),
+        )
         return b"".join((head, codec, _LENGTH.pack(len(header)), header, self.content))
+
+
+def place_of(key: str) -> bytes:
+    """An entry's scope and text digest, off its key (`NAME:EMB:SCOPE:TEXT`), as 32 bytes."""
+    _, _, scope, text = key.split(":")
+    return bytes.fromhex(scope + text)
 
 
 def unpack(data: bytes) -> Envelope:
@@ -88,7 +100,7 @@ def unpack(data: bytes) -> Envelope:
         UnreadableError: It is no envelope, or a damaged one.
     """
     try:
-        magic, version, flags, created, expires, codec_length = _HEAD.unpack_from(data)
+        magic, version, flags, place, created, expires, codec_length = _HEAD.unpack_from(data)
         if magic != _MAGIC:
             raise UnreadableError("The stored bytes are no envelope of valkey-semcache.")
         if version > FORMAT or flags & ~_KNOWN_FLAGS:
@@ -106,6 +118,7 @@ def unpack(data: bytes) -> Envelope:
         private = json.loads(data[start:end])
         return _checked(
             Envelope(
+                place=place,
                 codec=codec,
                 content=data[end:],
                 created=created,

@@ -110,6 +110,7 @@ class SemanticCache:
     ) -> None:
         self._name = checked_name(name)
         self._namespace = checked_namespace(namespace)
+        self._clears: str | None = None  # the one namespace that a tenant's view may clear
         self._threshold = checked_threshold(similarity_threshold)
         self._ttl = checked_ttl(ttl)
         self._raises = checked_choice(on_error, "on_error", ("miss", "raise")) == "raise"
@@ -165,7 +166,12 @@ class SemanticCache:
         """The same cache for another tenant: same server, index and counters."""
         view = copy.copy(self)
         view._namespace = checked_namespace(namespace)
+        view._clears = view._namespace
         return view
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """A cache is shared, not copied: connections and counters have no second self."""
+        return self
 
     def lookup(
         self,
@@ -277,7 +283,8 @@ class SemanticCache:
         """Remove entries of this cache's name; with arguments, only those that match them all.
 
         Without arguments the indexes go too, and come back at the next use. Other keys in
-        the server are never touched.
+        the server are never touched. A view made by `with_namespace` clears its own tenant's
+        entries, unless another is named.
 
         Args:
             namespace: Only this tenant's.
@@ -377,9 +384,13 @@ class SemanticCache:
             self.skip("not storable")
             self._counters.warn("not storable", "An answer is not cached: %s", error)
             return None
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            self._not_stored(error)
+            return None
         return self._flows.store(address, codec.name, content, seconds, usage)
 
     def _clear(self, namespace: str | None, identity: str | None, model: str | None) -> Flow[int]:
+        namespace = self._clears if namespace is None else namespace
         wanted = {"n": ("namespace", namespace), "i": ("identity", identity), "m": ("model", model)}
         digests = {
             field: self._digests(label, value)

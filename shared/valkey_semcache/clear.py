@@ -28,7 +28,7 @@ def clear_all(name: str, prefix: str) -> Flow[int]:
     Returns:
         How many entries were removed.
     """
-    is_entry = _entry_pattern(name)
+    is_entry, is_ours = _entry_pattern(name), _our_pattern(name)
     dropped = {prefix}
     removed = 0
     yield from drop_index(index_name(prefix))
@@ -38,9 +38,10 @@ def clear_all(name: str, prefix: str) -> Flow[int]:
         for other in {m[0].decode() for key in keys if (m := is_entry.match(key))} - dropped:
             dropped.add(other)
             yield from drop_index(index_name(other))
-        if keys:
-            counts = yield Pipeline([Command("UNLINK", key) for key in keys])
-            removed += sum(n for key, n in zip(keys, counts, strict=True) if is_entry.match(key))
+        ours = [key for key in keys if is_ours.fullmatch(key)]
+        if ours:
+            counts = yield Pipeline([Command("UNLINK", key) for key in ours])
+            removed += sum(n for key, n in zip(ours, counts, strict=True) if is_entry.match(key))
         if int(cursor) == 0:
             return removed
 
@@ -66,13 +67,22 @@ def clear_matching(name: str, wanted: dict[str, str]) -> Flow[int]:
         entries = [key for key in keys if is_entry.match(key)]
         if entries:
             values = yield Pipeline([Command("HMGET", key, *fields) for key in entries])
-            gone = [key for key, v in zip(entries, values, strict=True) if list(v) == expected]
+            gone = [key for key, v in zip(entries, values, strict=True) if v == expected]
             if gone:
                 removed += sum((yield Pipeline([Command("UNLINK", key) for key in gone])))
         if int(cursor) == 0:
             return removed
 
 
+_HEX = b"[0-9a-f]{%d}" % DIGEST_LENGTH
+
+
+def _our_pattern(name: str) -> re.Pattern[bytes]:
+    """Matches the keys that a cache of this name writes, and no other that begins alike."""
+    parts = (name.encode().replace(b".", rb"\."), _HEX, _HEX, _HEX, _HEX, _HEX)
+    return re.compile(b"%s:(?:meta|%s:%s:%s|log:%s:%s)" % parts)
+
+
 def _entry_pattern(name: str) -> re.Pattern[bytes]:
     """Matches an entry's key from its start, `NAME:EMB:`."""
-    return re.compile(b"%s:[0-9a-f]{%d}:(?=[0-9a-f]+:)" % (re.escape(name.encode()), DIGEST_LENGTH))
+    return re.compile(b"%s:%s:(?=%s:)" % (name.encode().replace(b".", rb"\."), _HEX, _HEX))

@@ -61,6 +61,7 @@ class Drive:
         if isinstance(operation, Embed):
             return self.embedding.vector(operation.text)
         self._admit()
+        client = None
         try:
             client = self.server.client()
             never_decode = {"NEVER_DECODE": True} if decodes(client) else {}
@@ -74,9 +75,17 @@ class Drive:
             else:
                 with client.pipeline(transaction=False) as pipeline:
                     _fill(pipeline, operation, never_decode)
-                    reply = pipeline.execute()
+                    reply = self._replies(pipeline.execute(raise_on_error=False))
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
+        except SemcacheError:
+            raise
+        except BaseException:
+            # An interrupt (Ctrl-C, a signal handler that raises) can fall between a command
+            # and its reply; the connection would give that reply to the next command.
+            if client is not None:
+                client.connection_pool.disconnect(inuse_connections=False)
+            raise
         self.server.breaker.succeeded()
         return reply
 
@@ -97,7 +106,7 @@ class Drive:
             else:
                 async with client.pipeline(transaction=False) as pipeline:
                     _fill(pipeline, operation, never_decode)
-                    reply = await pipeline.execute()
+                    reply = self._replies(await pipeline.execute(raise_on_error=False))
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
         self.server.breaker.succeeded()
@@ -109,6 +118,10 @@ class Drive:
                 f"Valkey at {self.server.where} failed several times in a row, so it is left "
                 "alone for half a second."
             )
+
+    def _replies(self, replies: list[Any]) -> list[Any]:
+        """A pipeline's replies; an error reply among them becomes a `ServerReplyError`."""
+        return [self._translated(r) if isinstance(r, Exception) else r for r in replies]
 
     def _translated(self, error: Exception) -> SemcacheError:
         if isinstance(error, ResponseError):

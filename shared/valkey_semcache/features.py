@@ -15,11 +15,15 @@ _INLINE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"(?:https?://|www\.)[^\s<>\"'`)]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
 # A single quote opens only where no letter precedes it: "don't" and "dogs'" quote nothing.
 _QUOTED = re.compile(
-    r'"([^"\n]+)"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」'
+    r'"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」'
     r"|(?<!\w)‘([^’]+)’|(?<!\w)'([^'\n]+)'(?!\w)"
 )
 # A sign belongs to a number unless something stands right before it ("2020-2024", "covid-19").
-_NUMBER = re.compile(r"(?:(?<![\w)\]])-)?\d+(?:[.,:/]\d+)*")
+_NUMBER = re.compile(
+    r"(?:(?<![\w)\]])-)?(?:(?<![\w.,])[.,]\d+|\d+)(?:[.,:/]\d+)*(?:%|[kKmMbB](?!\w))?"
+)
+# What stands between or before numbers and changes what they say.
+_OPERATOR = re.compile(r"[+*<>=^$€£¥]|(?<=\d)\s*[-–]\s*(?=\d)")
 _GROUPED = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
@@ -40,7 +44,9 @@ def exact_features(text: str) -> tuple[str, ...]:
     found += [f"link:{link}" for link in _LINK.findall(plain)]
     for groups in _QUOTED.findall(text):
         found += [f"quoted:{quoted}" for quoted in groups if quoted]
-    found += [f"number:{_canonical(number)}" for number in _NUMBER.findall(plain)]
+    if numbers := _NUMBER.findall(plain):
+        found += [f"number:{_canonical(number)}" for number in numbers]
+        found += [f"operator:{operator.strip()}" for operator in _OPERATOR.findall(plain)]
     return tuple(found)
 
 

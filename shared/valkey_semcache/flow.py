@@ -7,11 +7,10 @@ every path (a scope is never crossed, an unreadable entry is a miss) is decided 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from valkey_semcache.answer import ALIAS_CODEC, Alias, Envelope, unpack, unpack_alias
+from valkey_semcache.answer import ALIAS_CODEC, Alias, Envelope, place_of, unpack, unpack_alias
 from valkey_semcache.codec import Codec
 from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import (
@@ -24,8 +23,17 @@ from valkey_semcache.errors import (
 from valkey_semcache.index.contract import ENTRY_FIELDS, Candidate, Fields, VectorIndex
 from valkey_semcache.index.opening import IndexSettings, open_index
 from valkey_semcache.index.scripts import STORE, STORE_ALIAS
+from valkey_semcache.locks import ForkLock
 from valkey_semcache.notes import Note, Notes
-from valkey_semcache.operations import Argument, Command, Embed, Flow, Script
+from valkey_semcache.operations import (
+    Argument,
+    Command,
+    Embed,
+    Flow,
+    Script,
+    is_wrong_type,
+    unless_wrong_type,
+)
 from valkey_semcache.outcome import Hit, Miss, MissReason, Neighbour
 from valkey_semcache.question import Address
 from valkey_semcache.stats import Counters
@@ -36,7 +44,7 @@ CANDIDATES = 3
 TOLERANCE = 1e-6
 """Float32 noise in a similarity, so that a threshold of 1 is met by an equal vector."""
 
-_ROUNDS = 10  # searches in which every candidate turned out to be gone
+_MOST = 3000  # neighbours asked for when all nearer ones were gone or refused
 
 
 class Flows:
@@ -65,7 +73,7 @@ class Flows:
         self._store_questions = store_questions
         self._promote = promote
         self._indexes: dict[int, VectorIndex] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     @property
     def index(self) -> VectorIndex | None:
@@ -105,6 +113,7 @@ class Flows:
         note = self.notes.take(address)
         now = time.time()
         envelope = Envelope(
+            place=place_of(address.key),
             codec=codec,
             content=content,
             created=now,
@@ -156,7 +165,7 @@ class Flows:
         try:
             data: bytes | None = (yield Command("HMGET", key, "p"))[0]
         except ServerReplyError as error:
-            if not str(error).startswith("WRONGTYPE"):
+            if not is_wrong_type(error):
                 raise
             yield from self._remove_unreadable(key)
             return None
@@ -172,7 +181,8 @@ class Flows:
             yield from self._remove_unreadable(address.key)
             return None
         key = address.key[: -len(address.text_digest)] + alias.source
-        data, rejected = yield Command("HMGET", key, *ENTRY_FIELDS)
+        values = yield from unless_wrong_type(Command("HMGET", key, *ENTRY_FIELDS))
+        data, rejected = values or (None, None)
         source = None if data is None else (yield from self._envelope(key, data))
         if (
             source is None
@@ -191,17 +201,22 @@ class Flows:
     def _by_meaning(
         self, address: Address, vector: Vector, codec: Codec, threshold: float
     ) -> Flow[Hit | Miss]:
-        for _ in range(_ROUNDS):
+        count = CANDIDATES
+        while True:
             index = yield from self._index(len(vector))
             try:
-                candidates = yield from index.nearest(address.scope, vector, CANDIDATES)
+                candidates = yield from index.nearest(address.scope, vector, count)
             except IndexLostError:
                 self._indexes.pop(len(vector), None)
-                continue
-            outcome = yield from self._judged(address, index, candidates, codec, threshold)
-            if outcome is not None:
+                index = yield from self._index(len(vector))
+                candidates = yield from index.nearest(address.scope, vector, count)
+            outcome, passed_over = yield from self._judged(
+                address, index, candidates, codec, threshold
+            )
+            if isinstance(outcome, Hit) or passed_over < count or count >= _MOST:
                 return outcome
-        return self._miss(address, "no_neighbour", "every near entry was gone when it was read")
+            # All were gone, unreadable or rejected: what lies behind them may do.
+            count *= 4
 
     def _judged(
         self,
@@ -210,20 +225,21 @@ class Flows:
         candidates: Sequence[Candidate],
         codec: Codec,
         threshold: float,
-    ) -> Flow[Hit | Miss | None]:
-        """The first candidate that may be served, or why none may; None if all were gone."""
+    ) -> Flow[tuple[Hit | Miss, int]]:
+        """The first candidate that may be served, or why none may; and how many were passed
+        over for another reason than being too far away."""
         reason: MissReason = "no_neighbour"
         detail = "nothing is stored in this scope"
         nearest: Neighbour | None = None
-        gone = 0
+        passed_over = 0
         for candidate in candidates:
+            passed_over += 1
             if not candidate.key.startswith(address.key[: -len(address.text_digest)]):
                 continue
             fields = candidate.fields
             if fields is None:
                 fields = yield from index.read(address.scope, candidate)
                 if fields is None:
-                    gone += 1
                     continue
             envelope = yield from self._envelope(candidate.key, fields[b"p"])
             if envelope is None:
@@ -235,13 +251,15 @@ class Flows:
                 )
                 if hit is not None:
                     yield from self._remember_wording(address, candidate, envelope)
-                    return hit
-            elif nearest is None:
+                    return hit, 0
+                continue
+            if nearest is None:
                 reason, detail = refusal
                 nearest = Neighbour(envelope.question, candidate.similarity, detail, candidate.key)
-        if candidates and gone == len(candidates):
-            return None
-        return self._miss(address, reason, detail, nearest)
+            if refusal[0] == "below_threshold":
+                # Those that follow are farther away still.
+                return self._miss(address, reason, detail, nearest), 0
+        return self._miss(address, reason, detail, nearest), passed_over
 
     def _miss(
         self, address: Address, reason: MissReason, detail: str, nearest: Neighbour | None = None
@@ -258,6 +276,7 @@ class Flows:
             return
         source = candidate.key.rpartition(":")[2]
         alias = Envelope(
+            place=place_of(address.key),
             codec=ALIAS_CODEC,
             content=Alias(source, envelope.created, candidate.similarity).pack(),
             created=now,
@@ -291,7 +310,10 @@ class Flows:
     def _envelope(self, key: str, data: bytes) -> Flow[Envelope | None]:
         """An entry's envelope; one that cannot be read is deleted, a newer one left alone."""
         try:
-            return unpack(data)
+            envelope = unpack(data)
+            if envelope.place != place_of(key):
+                raise UnreadableError("The envelope belongs to another entry.")
+            return envelope
         except NewerFormatError:
             return None
         except UnreadableError:

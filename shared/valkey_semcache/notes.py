@@ -6,13 +6,13 @@ an answer.
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 
 from cachetools import LRUCache, TTLCache
 
 from valkey_semcache.embedding import Vector
+from valkey_semcache.locks import ForkLock
 from valkey_semcache.outcome import Neighbour
 from valkey_semcache.question import Address
 
@@ -40,10 +40,15 @@ class Notes:
     """
 
     def __init__(self, notes: int = 4096, seconds: float = 600, vectors: int = 512) -> None:
-        self._lock = threading.Lock()
+        self._sizes = notes, seconds, vectors
+        self._lock = ForkLock(after_fork=self._begin)
+        self._begin()
+
+    def _begin(self) -> None:
+        notes, seconds, vectors = self._sizes
         self._notes: TTLCache[tuple[str, str], Note] = TTLCache(notes, seconds, time.monotonic)
         self._vectors: LRUCache[str, Vector] = LRUCache(vectors)
-        self._stored: LRUCache[str, str] = LRUCache(notes)
+        self._stored: LRUCache[tuple[str, str], str] = LRUCache(notes)
 
     def leave(self, address: Address, note: Note) -> None:
         """Remember a miss for the store that may follow, in whatever thread or task."""
@@ -70,12 +75,13 @@ class Notes:
     def stored(self, address: Address) -> None:
         """Remember under which family a text was stored."""
         with self._lock:
-            self._stored[address.text_digest] = address.family
+            self._stored[address.namespace_digest, address.text_digest] = address.family
 
     def elsewhere(self, address: Address) -> bool:
-        """Whether this process stored the same text last under another family."""
+        """Whether this process stored the tenant's same text last under another family."""
+        asked = address.namespace_digest, address.text_digest
         with self._lock:
-            return self._stored.get(address.text_digest, address.family) != address.family
+            return bool(self._stored.get(asked, address.family) != address.family)
 
     def clear(self) -> None:
         """Forget all but the vectors, which are true whatever is stored."""

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Generator
 from typing import Any, TypeAlias, TypeVar
 
+from valkey_semcache.errors import ServerReplyError
+
 Argument: TypeAlias = str | bytes | int | float
 
 
@@ -23,7 +25,8 @@ class Command:
 
 
 class Pipeline:
-    """Several commands at once; the outcome is a list of replies, an error among them raised."""
+    """Several commands at once; the outcome is a list of replies, a `ServerReplyError` in place of
+    one that is an error."""
 
     __slots__ = ("commands",)
 
@@ -65,3 +68,18 @@ class Embed:
 Operation: TypeAlias = Command | Pipeline | Script | Embed
 T = TypeVar("T")
 Flow: TypeAlias = Generator[Operation, Any, T]
+
+
+def is_wrong_type(error: ServerReplyError) -> bool:
+    """Whether the key holds a value of another type than the command is for."""
+    return str(error).startswith("WRONGTYPE")
+
+
+def unless_wrong_type(command: Command) -> Flow[Any]:
+    """The reply, or None where the key holds a value of another type: none of ours."""
+    try:
+        return (yield command)
+    except ServerReplyError as error:
+        if not is_wrong_type(error):
+            raise
+        return None

@@ -6,14 +6,19 @@ framework's types. Text is compared by meaning; everything else must be the same
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from valkey_semcache.digest import FORMAT, Digests
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.features import exact_features
+
+# A line that is indented, or a fence that `exact_features` does not read as code.
+_LAID_OUT = re.compile(r"\n[ \t]+\S|^~~~", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,8 @@ class Addressing:
         """The address of `question`, in `namespace` unless it names one of its own."""
         digests = self.digests
         text, context = question.text, question.context
-        for pattern in self.volatile:
-            text, context = pattern.sub("", text), pattern.sub("", context)
+        if self.volatile:
+            text, context = self._steady(text), self._steady_context(context)
         reason = self._exact_reason(question, text)
         if not reason:
             features = exact_features(text)
@@ -133,6 +138,32 @@ class Addressing:
             exact_reason=reason,
         )
 
+    def _steady(self, text: str) -> str:
+        """`text` without its volatile parts."""
+        for pattern in self.volatile:
+            text = pattern.sub("", text)
+        return text
+
+    def _steady_context(self, context: str) -> str:
+        """The same for each string in a context that is JSON, as the adapters write it.
+
+        A pattern sees one message's text, not the quotes and escapes around it.
+        """
+        try:
+            parts = json.loads(context)
+        except (ValueError, RecursionError):
+            return self._steady(context)
+        return json.dumps(self._steady_leaves(parts), sort_keys=True)
+
+    def _steady_leaves(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._steady(value)
+        if isinstance(value, list):
+            return [self._steady_leaves(part) for part in value]
+        if isinstance(value, dict):
+            return {name: self._steady_leaves(part) for name, part in value.items()}
+        return value
+
     def _exact_reason(self, question: Question, text: str) -> str:
         if question.exact_only:
             if isinstance(question.exact_only, str):
@@ -140,6 +171,8 @@ class Addressing:
             return "the request is marked exact-only"
         if not text.strip():
             return "there is no text to compare"
+        if _LAID_OUT.search(text.strip()) or text.count("```") % 2:
+            return "the text is laid out by white space, as code is"
         if len(text) > self.max_semantic_chars:
             return f"the text is longer than max_semantic_chars={self.max_semantic_chars}"
         return ""

@@ -6,13 +6,13 @@ Rule of this file: counting and showing. Counters are cheap, exact and thread-sa
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
+from valkey_semcache.locks import ForkLock
 from valkey_semcache.outcome import Hit, Miss
 
 logger = logging.getLogger("valkey_semcache")
@@ -90,7 +90,7 @@ class Counters:
     """Counts what happens, and warns of what goes wrong, each kind once a minute."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._counts: dict[str, Counter[str]] = {
             name: Counter()
             for name in ("hits", "misses", "stored", "not_stored", "errors", "embeddings", "saved")

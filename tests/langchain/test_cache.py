@@ -11,8 +11,10 @@ from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import BaseModel, Field
 
 from langchain_valkey_semcache import MiniLMEmbeddings, ValkeySemanticCache
+from langchain_valkey_semcache.answers import reason_not_to_store
 from langchain_valkey_semcache.codec import GenerationCodec
 from tests.conftest import Way
 from tests.langchain.embeddings import HashingEmbeddings
@@ -261,7 +263,7 @@ async def test_what_cannot_be_read_is_not_cached_and_does_not_fail(
     await way(cache.update, prompt, "llm", [Generation(text="x")])
     assert await way(cache.lookup, prompt, "llm") is None
     assert cache.stats().misses == {"not_cacheable": 2}
-    assert cache.stats().not_stored == {"unreadable prompt": 1}
+    assert cache.stats().not_stored == {"unreadable prompt or answer": 1}
 
 
 def test_wrong_embeddings_are_refused() -> None:
@@ -322,15 +324,76 @@ def test_ids_are_not_kept_and_chunks_are_folded() -> None:
     assert generation.message.id is None  # type: ignore[attr-defined]
 
 
+class Person(BaseModel):
+    full_name: str = Field(alias="name")
+
+
+class Lossy(BaseModel):
+    secret: str = Field("x", exclude=True)
+
+
+def test_a_structured_answer_is_stored_as_its_class_takes_it_back() -> None:
+    message = AIMessage("{}", additional_kwargs={"parsed": Person(name="Ann")})
+    (generation,) = CODEC.decode(CODEC.encode([ChatGeneration(message=message)]))
+    parsed = generation.message.additional_kwargs["parsed"]  # type: ignore[attr-defined]
+    assert Person(**parsed) == Person(name="Ann")
+
+
+CUT_OFF: list[dict[str, Any]] = [
+    {"finish_reason": "length"},
+    {"finish_reason": "content_filter"},
+    {"stop_reason": "max_tokens"},
+    {"stopReason": "max_tokens"},
+    {"finish_reason": "FinishReason.MAX_TOKENS"},
+    {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+    {"choices": [{"finish_reason": "length"}]},
+]
+
+
+@pytest.mark.parametrize("metadata", CUT_OFF)
+def test_an_answer_that_was_cut_off_is_told(metadata: dict[str, Any]) -> None:
+    generation = ChatGeneration(message=AIMessage("a", response_metadata=metadata))
+    assert reason_not_to_store([generation])
+    assert reason_not_to_store([Generation(text="a", generation_info=metadata)])
+    for fine in ({}, {"finish_reason": "stop"}, {"stop_reason": "end_turn"}, {"status": "ok"}):
+        assert not reason_not_to_store([Generation(text="a", generation_info=fine)])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", [], [{"type": "text", "text": ""}], [{"type": "refusal", "refusal": "No."}]],
+)
+def test_an_empty_answer_or_a_refusal_is_told(content: Any) -> None:
+    assert reason_not_to_store([ChatGeneration(message=AIMessage(content))])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "[" * 100_000,
+        '[{"lc": 1, "kwargs": []}]',
+        '[{"lc": 1, "type": "constructor", "id": null, "kwargs": {"content": "a"}}]',
+        '[{"lc": 1, "type": "constructor", "id": [], "kwargs": {"content": [{"id": []}]}}]',
+    ],
+)
+async def test_odd_prompts_do_not_break_the_call(
+    cache: ValkeySemanticCache, way: Way, prompt: str
+) -> None:
+    assert await way(cache.lookup, prompt, "llm") is None
+    await way(cache.update, prompt, "llm", [Generation(text="x")])
+
+
 @pytest.mark.parametrize(
     "generation",
     [
         ChatGeneration(message=HumanMessage("a")),
+        ChatGeneration(message=AIMessage("a", additional_kwargs={"parsed": Lossy(secret="y")})),
+        Generation(text="a", generation_info={"x": {1: "number as a key"}}),
         ChatGeneration(message=AIMessage("a", additional_kwargs={"x": object()})),
         Generation(text="a", generation_info={"x": {1, 2}}),
         type("Mine", (Generation,), {})(text="a"),
     ],
-    ids=["human", "object", "set", "subclass"],
+    ids=["human", "lossy", "number key", "object", "set", "subclass"],
 )
 def test_what_would_not_come_back_is_not_stored(generation: Generation) -> None:
     with pytest.raises(NotStorableError):

@@ -125,6 +125,28 @@ def test_an_image_beside_the_question_must_be_the_same() -> None:
     assert only.text == ""
 
 
+def test_an_id_that_is_the_content_counts() -> None:
+    def made(id_: str) -> Question:
+        return read(AIMessage([{"type": "image_generation_call", "id": id_}]), ASKED)
+
+    assert made("ig_cat").context != made("ig_house").context
+
+
+def test_several_texts_around_images_are_exact_only() -> None:
+    def ask(one: str, other: str) -> Question:
+        blocks = [{"type": "text", "text": one}, image("AAAA")]
+        blocks += [{"type": "text", "text": other}, image("BBBB")]
+        return read(HumanMessage(blocks))
+
+    assert ask("the dog:", "the cat:").exact_only
+    assert ask("the dog:", "the cat:").context != ask("the cat:", "the dog:").context
+
+
+def test_empty_content_is_content() -> None:
+    call: Any = [{"name": "f", "args": {}, "id": "c", "type": "tool_call"}]
+    assert read(AIMessage([], tool_calls=call), ToolMessage("3", tool_call_id="c"), ASKED).text
+
+
 @pytest.mark.parametrize(
     "last",
     [
@@ -187,14 +209,36 @@ def test_a_labelled_question_is_cut_out_of_its_passages() -> None:
     [
         "Use the context.\nContext: Valkey is a server.\nWhat is Valkey?",
         "Question: 1+1\nThought: add\nAction: add\nObservation: 2",
-        "First.\n\nSecond.\n\nThird?",
+        "Alice beat Bob.\n\nWho won?",
+        "Human: Hi\nAI: Hello\nHuman: Who won?\nAI: Bob",
+        "System: Be kind.\n",
+        "Human: one\n\ntwo\nAI:",
+        "Question:\nContext: Alice beat Bob.",
     ],
-    ids=["unlabelled", "observation", "paragraphs"],
+    ids=["unlabelled", "observation", "paragraphs", "ai last", "no human", "two", "no question"],
 )
 def test_prompts_that_cannot_be_split_are_exact_only(prompt: str) -> None:
     assert read(HumanMessage(prompt)).exact_only
     assert read_prompt(prompt, "llm").exact_only
     assert read(HumanMessage(prompt)).text == prompt
+
+
+def test_a_labelled_question_ends_where_a_line_is_empty() -> None:
+    one = read(HumanMessage("Question: who won the final?\n\nAlice beat Bob"))
+    other = read(HumanMessage("Question: who won the final?\n\nBob beat Alice"))
+    assert one.text == other.text == "who won the final?"
+    assert one.context != other.context
+
+
+def test_a_conversation_written_out_is_split_at_its_last_turn() -> None:
+    def ask(turns: str) -> Question:
+        return read_prompt(turns, "llm")
+
+    one = ask("System: Be kind.\nHuman: Hi\nAI: Hello\nHuman: Who won?\nAI:")
+    assert one.text == "Who won?"
+    assert not one.exact_only
+    assert one.context == ask("System: Be kind.\nHuman: Hi\nAI: Hello\nHuman: And?\nAI:").context
+    assert one.context != ask("System: Be kind.\nHuman: Hi\nAI: Bye\nHuman: Who won?\nAI:").context
 
 
 # The model's name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -192,6 +194,71 @@ async def test_an_image_must_be_the_same(cache: ValkeySemanticCache, way: Way) -
     assert inner.calls == 1
     await way(llm.chat, with_image(ASKED, b"two"))
     assert inner.calls == 2
+
+
+async def test_several_texts_around_images_are_exact_only(
+    cache: ValkeySemanticCache, way: Way
+) -> None:
+    inner = CountingLLM()
+    llm = SemanticCacheLLM(inner, cache)
+    images = [ImageBlock(image=data, image_mimetype="image/png") for data in (b"one", b"two")]
+    for texts in (("the dog:", "the cat:"), ("the cat:", "the dog:")):
+        pairs = zip((TextBlock(text=text) for text in texts), images, strict=True)
+        blocks = [block for pair in pairs for block in pair]
+        await way(llm.chat, [ChatMessage(role="user", blocks=blocks)])
+    assert inner.calls == 2
+
+
+async def test_an_open_file_reaches_the_model_unread(cache: ValkeySemanticCache, way: Way) -> None:
+    image = ImageBlock(image=b"x", image_mimetype="image/png")
+    image.image = io.BytesIO(b"the image")
+    message = ChatMessage(role="user", blocks=[TextBlock(text=ASKED), image])
+    await way(SemanticCacheLLM(CountingLLM(), cache).chat, [message])
+    assert image.image.read() == b"the image"
+    assert cache.stats().misses == {"not_cacheable": 1}
+
+
+async def test_words_in_a_schema_are_no_secrets(cache: ValkeySemanticCache, way: Way) -> None:
+    inner = CountingLLM()
+    llm = SemanticCacheLLM(inner, cache)
+    for word in ("author", "timeout", "api_key"):
+        schema = {"type": "object", "properties": {word: {"type": "string"}}}
+        await way(llm.chat, user(ASKED), response_format=schema)
+    assert inner.calls == 3
+
+
+async def test_parameters_in_private_attributes_count(cache: ValkeySemanticCache, way: Way) -> None:
+    cold, hot = CountingLLM(), CountingLLM()
+    hot._finish = "stopped"
+    for inner in (cold, hot):
+        await way(SemanticCacheLLM(inner, cache).chat, user(ASKED))
+        assert inner.calls == 1
+
+
+class Raising:
+    """A provider's object that raises whatever it is asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+async def test_an_odd_answer_is_passed_on(cache: ValkeySemanticCache, way: Way) -> None:
+    class Odd(CountingLLM):
+        def _raw(self) -> Any:
+            return Raising()
+
+    response = await way(SemanticCacheLLM(Odd(), cache).chat, user(ASKED))
+    assert response.message.content.endswith(ASKED)
+    assert cache.stats().not_stored == {"unreadable answer": 1}
+
+
+def test_a_deep_copy_shares_the_cache(plain: Served) -> None:
+    with ValkeySemanticCache(HashingEmbedding(), **plain.options) as cache:
+        llm = SemanticCacheLLM(CountingLLM(), cache)
+        llm.complete(ASKED)
+        copied = copy.deepcopy(llm)
+        assert copied.cache is cache
+        assert copied.complete(REWORDED).additional_kwargs["semantic_cache"]
 
 
 QA = PromptTemplate(

@@ -66,7 +66,11 @@ class Mirror:
         self._running: asyncio.Task[Failure | None] | None = None
         self._queued: asyncio.Task[Failure | None] | None = None
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        rounds = [x for x in (self._running, self._queued) if x is not None]
+        for each in rounds:
+            each.cancel()
+        await asyncio.gather(*rounds, return_exceptions=True)
         if self._wire is not None:
             self._wire.close()
 

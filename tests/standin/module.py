@@ -61,9 +61,9 @@ class SearchModule:
         except CommandError as error:
             return Failure(str(error))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for mirror in self.mirrors.values():
-            mirror.close()
+            await mirror.close()
 
     def flushing(self, db: int, step: int = 1) -> None:
         """A client flushes (`step=-1`: failed to flush) this database and no other."""

@@ -209,11 +209,11 @@ class StandIn:
 
     async def _close(self) -> None:
         await self._hang_up()
-        self._shared.module.close()
         tasks = list(self._shared.tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._shared.module.close()
         # Transports report their end one turn of the loop after they were closed.
         for _ in range(3):
             await asyncio.sleep(0)

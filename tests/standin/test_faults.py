@@ -141,3 +141,9 @@ def test_a_server_busy_with_a_script_refuses_and_forgets_nothing(fragile: StandI
         direct("SCRIPT", "KILL")
         hog.read()
         assert keys_of(client(*search("bb"))) == [b"c:1"]
+
+
+def test_it_stops_while_there_is_much_to_read() -> None:
+    with StandIn() as stand_in, RawClient(stand_in.port) as client:
+        client(*CREATE)
+        client.pipeline([("HSET", f"c:{x}", "s", "aa", "v", X) for x in range(3_000)])

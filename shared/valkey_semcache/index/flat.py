@@ -14,10 +14,18 @@ from typing import Any
 import numpy as np
 
 from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.errors import ServerReplyError
 from valkey_semcache.index.contract import ENTRY_FIELDS, Candidate, Fields, IndexKind
 from valkey_semcache.index.scripts import LOG, TIDY
 from valkey_semcache.index.view import View, Views
-from valkey_semcache.operations import Command, Flow, Pipeline, Script
+from valkey_semcache.operations import (
+    Command,
+    Flow,
+    Pipeline,
+    Script,
+    is_wrong_type,
+    unless_wrong_type,
+)
 
 _BATCH = 500  # commands in one pipeline
 _TIDY_AT = 64  # dead entries that make it worth cleaning a log
@@ -32,12 +40,17 @@ class FlatIndex:
         dimension: Of the vectors.
         max_bytes: Memory for vectors in this process, over all scopes; those not asked for
             longest go first, and of a scope that alone is larger, the oldest entries.
+        begun: Writes the cache's meta hash; sent again when a log was lost, since what
+            took the log may have taken that too.
     """
 
     kind: IndexKind = "flat"
 
-    def __init__(self, prefix: str, log_prefix: str, dimension: int, max_bytes: int) -> None:
+    def __init__(
+        self, prefix: str, log_prefix: str, dimension: int, max_bytes: int, begun: Script
+    ) -> None:
         self.dimension = dimension
+        self._begun = begun
         self._prefix = prefix
         self._log_prefix = log_prefix
         self._views = Views(dimension, max_bytes)
@@ -54,7 +67,8 @@ class FlatIndex:
     def read(self, scope: str, candidate: Candidate) -> Flow[Fields | None]:
         """One HMGET; an entry that is gone, or lost its scope, leaves the copy."""
         names = (*ENTRY_FIELDS, "s")
-        values = yield Command("HMGET", candidate.key, *names)
+        values = yield from unless_wrong_type(Command("HMGET", candidate.key, *names))
+        values = values or [None] * len(names)
         fields = {name.encode(): v for name, v in zip(names, values, strict=True) if v is not None}
         if fields.pop(b"s", b"") != scope.encode() or b"p" not in fields:
             self._views.get(scope).discard(candidate.key.rpartition(":")[2])
@@ -66,6 +80,7 @@ class FlatIndex:
         token = secrets.token_hex(8)
         version = yield Script(LOG, f"{self._log_prefix}{scope}", token, ttl_ms, text_digest)
         self._views.get(scope).extend(int(version), f"~{token}".encode(), text_digest, vector)
+        self._views.settle(scope)
 
     def forget(self) -> None:
         """Drop every copy."""
@@ -79,6 +94,7 @@ class FlatIndex:
             if not entries or entries[-1][0] != token:
                 view.reset()
                 token, version = None, 0
+                yield self._begun
         if token is None:
             entries = yield from _read_log(log, "-inf")
             if not entries:
@@ -90,7 +106,9 @@ class FlatIndex:
         fresh = [(m.decode(), v) for m, v in entries[:-1] if v > version]
         fresh = fresh[-self._views.max_rows :]
         vectors = yield from self._vectors(scope, [digest for digest, _ in fresh])
-        view.apply(token, newest, vectors)
+        if not view.apply(token, version, newest, vectors):
+            yield from self._sync(scope, view)
+            return
         dead = [(digest, v) for digest, v in fresh if digest not in vectors]
         if len(dead) >= max(_TIDY_AT, view.size // 4):
             yield from self._tidy(log, dead)
@@ -107,7 +125,8 @@ class FlatIndex:
             replies = yield from _all(
                 [Command("HMGET", f"{self._prefix}{scope}:{digest}", "s", "v") for digest in batch]
             )
-            for digest, (tag, data) in zip(batch, replies, strict=True):
+            for digest, reply in zip(batch, replies, strict=True):
+                tag, data = (None, None) if isinstance(reply, ServerReplyError) else reply
                 if tag == expected and (vector := self._vector(data)) is not None:
                     found[digest] = vector
         return found
@@ -122,22 +141,20 @@ class FlatIndex:
 
     def _check(self, scope: str, view: View) -> Flow[None]:
         """Look which entries have expired or were deleted, now and then, and let them go."""
-        rows = view.digests()
-        dead: set[str] = set()
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH]
+        log = f"{self._log_prefix}{scope}"
+        entries = yield from _read_log(log, "-inf")
+        noted = [(member.decode(), version) for member, version in entries[:-1]]
+        dead: list[tuple[str, int]] = []
+        for start in range(0, len(noted), _BATCH):
+            batch = noted[start : start + _BATCH]
             replies = yield from _all(
-                [Command("EXISTS", f"{self._prefix}{scope}:{digest}") for digest in batch]
+                [Command("EXISTS", f"{self._prefix}{scope}:{digest}") for digest, _ in batch]
             )
-            dead.update(d for d, there in zip(batch, replies, strict=True) if not there)
-        for digest in dead:
+            dead += [entry for entry, there in zip(batch, replies, strict=True) if there == 0]
+        for digest, _ in dead:
             view.discard(digest)
         view.checked()
-        if dead:
-            log = f"{self._log_prefix}{scope}"
-            entries = yield from _read_log(log, "-inf")
-            gone = [(m.decode(), v) for m, v in entries[:-1] if m.decode() in dead]
-            yield from self._tidy(log, gone)
+        yield from self._tidy(log, dead)
 
     def _tidy(self, log: str, dead: list[tuple[str, int]]) -> Flow[None]:
         for start in range(0, len(dead), _BATCH):
@@ -150,7 +167,8 @@ def _read_log(log: str, start: str) -> Flow[list[tuple[bytes, int]]]:
 
     RESP2 gives a flat list and scores as text, RESP3 pairs and floats.
     """
-    reply: list[Any] = yield Command("ZRANGE", log, start, "+inf", "BYSCORE", "WITHSCORES")
+    command = Command("ZRANGE", log, start, "+inf", "BYSCORE", "WITHSCORES")
+    reply: list[Any] = (yield from unless_wrong_type(command)) or []
     if reply and isinstance(reply[0], list | tuple):
         pairs = [(member, int(float(score))) for member, score in reply]
     else:
@@ -163,8 +181,10 @@ def _read_log(log: str, start: str) -> Flow[list[tuple[bytes, int]]]:
 
 
 def _all(commands: list[Command]) -> Flow[list[Any]]:
-    """The replies to several commands, in one round trip."""
-    if len(commands) == 1:
-        return [(yield commands[0])]
+    """The replies to several commands, in one round trip. Those that came to a key of another
+    type, which is none of ours, are errors among them; any other error is raised."""
     replies: list[Any] = yield Pipeline(commands)
+    for reply in replies:
+        if isinstance(reply, ServerReplyError) and not is_wrong_type(reply):
+            raise reply
     return replies

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from valkey_semcache.digest import FORMAT
-from valkey_semcache.errors import IndexKindError, NewerFormatError, ServerReplyError
+from valkey_semcache.errors import (
+    IndexKindError,
+    NewerFormatError,
+    ServerReplyError,
+    UnreadableError,
+)
 from valkey_semcache.index.contract import IndexKind, VectorIndex
 from valkey_semcache.index.flat import FlatIndex
 from valkey_semcache.index.scripts import META
@@ -22,7 +27,7 @@ from valkey_semcache.index.search import (
     is_lost,
     is_unknown_command,
 )
-from valkey_semcache.operations import Command, Flow, Script
+from valkey_semcache.operations import Command, Flow, Script, unless_wrong_type
 
 logger = logging.getLogger("valkey_semcache")
 
@@ -73,15 +78,25 @@ def open_index(settings: IndexSettings, dimension: int) -> Flow[VectorIndex]:
         NewerFormatError: A newer release wrote the cache.
     """
     fields = ("format", "index", f"dimension:{settings.embedding}")
-    stored_format, stored_kind, stored_dimension = yield Command(
-        "HMGET", settings.meta_key, *fields
-    )
+    stored = yield from unless_wrong_type(Command("HMGET", settings.meta_key, *fields))
+    stored_format, stored_kind, stored_dimension = stored or (None, None, None)
+    if not all(value is None or value.isdigit() for value in (stored_format, stored_dimension)):
+        raise UnreadableError(
+            f"The hash {settings.meta_key!r} holds no numbers where format and dimension should "
+            "be. clear() the cache, or give it another name=."
+        )
     if stored_format is not None and int(stored_format) > FORMAT:
         raise NewerFormatError(
             f"The cache {settings.name!r} has format {int(stored_format)}; this release writes "
             f"{FORMAT}. Update valkey-semcache, or give the cache another name=."
         )
     kind, info = yield from _kind(settings, stored_kind and stored_kind.decode())
+    meta = Script(
+        META,
+        settings.meta_key,
+        *("format", FORMAT, "index", kind),
+        *(fields[2], dimension, f"generation:{settings.embedding}", 0),
+    )
     index: VectorIndex
     if kind == "search":
         search = SearchIndex(settings.prefix, dimension, settings.timeout_ms, settings.model)
@@ -93,15 +108,11 @@ def open_index(settings: IndexSettings, dimension: int) -> Flow[VectorIndex]:
     else:
         if stored_dimension is not None and int(stored_dimension) != dimension:
             raise dimension_mismatch(int(stored_dimension), dimension, settings.model)
-        index = FlatIndex(settings.prefix, settings.log_prefix, dimension, settings.flat_max_bytes)
-    if None in (stored_format, stored_kind, stored_dimension):
-        generation = f"generation:{settings.embedding}"
-        yield Script(
-            META,
-            settings.meta_key,
-            *("format", FORMAT, "index", kind),
-            *(fields[2], dimension, generation, 0),
+        index = FlatIndex(
+            settings.prefix, settings.log_prefix, dimension, settings.flat_max_bytes, meta
         )
+    if None in (stored_format, stored_kind, stored_dimension):
+        yield meta
     return index
 
 

@@ -38,6 +38,8 @@ return 1
 """Write an alias where nothing lies yet. ARGV: TTL in ms or 0, then fields and values."""
 
 LOG = Source("""
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'zset' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
 local token, version, left = '~' .. ARGV[1], 1, -2
 if #last > 0 then
@@ -75,6 +77,8 @@ ARGV: text digest and version, in turn.
 """
 
 META = Source("""
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'hash' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
 for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1
 """)

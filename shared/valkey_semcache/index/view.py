@@ -6,13 +6,13 @@ changes nothing, so that threads may read the same piece of a log at once.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 
 import numpy as np
 
 from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.locks import ForkLock
 
 _CHECK_AT = 1024  # entries gained before the next look at which have died
 _OVERHEAD = 1024  # bytes counted for a copy besides its vectors
@@ -32,7 +32,7 @@ class View:
         self._version = 0
         self._gained = 0
         self._alive_at_check = 0
-        self._lock = threading.Lock()
+        self._lock = ForkLock(after_fork=self._reset)
 
     @property
     def size(self) -> int:
@@ -59,9 +59,15 @@ class View:
         with self._lock:
             self._reset()
 
-    def apply(self, token: bytes, version: int, vectors: Mapping[str, Vector]) -> None:
-        """Take over what was read of the log up to `version`."""
+    def apply(self, token: bytes, since: int, version: int, vectors: Mapping[str, Vector]) -> bool:
+        """Take over what was read of the log after `since` (0 for all of it) up to `version`.
+
+        False, and nothing is taken, if the copy does not reach up to `since` any more: another
+        thread has begun it anew meanwhile.
+        """
         with self._lock:
+            if since and (self._token != token or self._version < since):
+                return False
             if self._token != token:
                 self._reset()
                 self._token = token
@@ -69,6 +75,7 @@ class View:
             self._reserve(len(vectors))
             for digest, vector in vectors.items():
                 self._put(digest, vector)
+            return True
 
     def extend(self, version: int, first_token: bytes, digest: str, vector: Vector) -> None:
         """Take over an entry just written, if nothing lies between it and what is known.
@@ -76,7 +83,7 @@ class View:
         `first_token` is the log's token in case this entry began it.
         """
         with self._lock:
-            if version == 1:
+            if version == 1 and self._token != first_token:
                 self._reset()
                 self._token = first_token
             if self._token is not None and version == self._version + 1:
@@ -161,7 +168,7 @@ class Views:
         self.max_rows = max(1, max_bytes // (dimension * FLOAT32.itemsize + _PER_ROW))
         self._held = 0
         self._views: OrderedDict[str, View] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def get(self, scope: str) -> View:
         """The scope's copy, empty if there was none."""

@@ -92,11 +92,12 @@ def pool_arguments(url: str, *, for_async: bool) -> dict[str, Any]:
     kind = scheme(url)
     try:
         arguments: dict[str, Any] = dict((parse_async_url if for_async else parse_url)(url))
-    except ValueError as error:
+    except ValueError:
+        # Not `from` it: its text repeats a piece of the URL.
         raise ConfigurationError(
             f"The server's URL ({shown(url)}) cannot be read. Expected for example "
             "valkey://user:password@host:6379/0, with special characters percent-encoded."
-        ) from error
+        ) from None
     if kind == "unix" and "path" not in arguments:
         raise ConfigurationError("A unix: URL needs a path, for example unix:///run/valkey.sock.")
     if kind in ("valkeys", "rediss") and arguments.get("ssl_cert_reqs") != "none":
@@ -115,7 +116,7 @@ def embedded_path(url: str) -> str | None:
     parts = urlsplit(url)
     if parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"The URL {url!r} cannot be read: write embedded:// for a server that keeps "
+            "The embedded: URL has a host or options. Write embedded:// for a server that keeps "
             "nothing, or embedded:///absolute/path for one that keeps its data there."
         )
     path = unquote(parts.path)
@@ -130,4 +131,7 @@ def shown(url: str) -> str:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return f"{url.partition(':')[0]}://…"
+    if "@" in url.replace(f"{parts.netloc}", "", 1):
+        # Something of a login stands where none belongs, as with an unescaped slash in it.
+        return f"{parts.scheme}://…"
     return f"{parts.scheme}://{host}{port}{parts.path}"

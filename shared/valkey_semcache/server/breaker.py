@@ -5,9 +5,10 @@ Rule of this file: it counts and tells the time; it does not know what failed.
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Literal
+
+from valkey_semcache.locks import ForkLock
 
 
 class Breaker:
@@ -23,7 +24,7 @@ class Breaker:
         self._cooldown = cooldown
         self._failures = 0
         self._retry_at = 0.0
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:

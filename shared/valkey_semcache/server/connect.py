@@ -7,7 +7,6 @@ and left open; what is opened here is closed here, an async client with its even
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -16,6 +15,7 @@ import valkey.asyncio
 from valkey.asyncio import connection as async_connection
 
 from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.locks import ForkLock
 from valkey_semcache.server import address
 from valkey_semcache.server.breaker import Breaker
 
@@ -68,7 +68,7 @@ class Server:
         self._embedded_path = address.embedded_path(url) if url and self._embedded else None
         if url is not None and not self._embedded:
             address.pool_arguments(url, for_async=False)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._client: Any = None
         self._socket: str | None = None
         self._by_loop: dict[int, _LoopClient] = {}
@@ -100,7 +100,10 @@ class Server:
         if self._given_async is not None:
             return self._given_async
         if self._embedded:
-            self._follow(await asyncio.to_thread(self._embedded_socket))
+            from valkey_semcache.server import embedded
+
+            socket = embedded.running(self._embedded_path)
+            self._follow(socket or await asyncio.to_thread(self._embedded_socket))
         loop = asyncio.get_running_loop()
         kept = self._by_loop.get(id(loop))
         if kept is None or kept.loop is not loop or kept.socket != self._socket:

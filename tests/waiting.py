@@ -1,0 +1,18 @@
+"""Waiting for a fact instead of sleeping for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(fact: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until `fact()` is true.
+
+    Raises:
+        AssertionError: It was not within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
