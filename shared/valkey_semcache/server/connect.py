@@ -103,7 +103,9 @@ class Server:
             from valkey_semcache.server import embedded
 
             socket = embedded.running(self._embedded_path)
-            self._follow(socket or await asyncio.to_thread(self._embedded_socket))
+            if socket is None:
+                socket = await asyncio.to_thread(self._embedded_socket)
+            self._follow(socket)
         loop = asyncio.get_running_loop()
         kept = self._by_loop.get(id(loop))
         if kept is None or kept.loop is not loop or kept.socket != self._socket:
