@@ -6,9 +6,7 @@ Rule of this file: translate a call, pass it on, translate what comes back.
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self, Unpack
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 
@@ -17,7 +15,7 @@ from langchain_valkey_semcache.codec import GenerationCodec
 from langchain_valkey_semcache.embeddings import embedding_model
 from langchain_valkey_semcache.prompt import read_prompt
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
-from valkey_semcache.options import TTL
+from valkey_semcache.options import TTL, Options
 
 
 class ValkeySemanticCache(BaseCache):
@@ -36,17 +34,9 @@ class ValkeySemanticCache(BaseCache):
         namespace: The tenant.
         client: Your own `valkey.Valkey`.
         async_client: Your own `valkey.asyncio.Valkey`.
-        index: `"auto"`, `"search"` or `"flat"`.
-        embedding_id: The embedding model's name where it has none to be found.
-        timeout: Seconds to wait for an answer from Valkey.
-        connect_timeout: Seconds to wait for a connection.
-        on_error: `"miss"` or `"raise"`.
-        max_semantic_chars: Longer questions are found by their very words only.
-        volatile: Patterns taken out of every text and context.
-        store_questions: False keeps the questions' texts out of Valkey.
-        promote: True remembers a wording that hit by meaning.
-        digest_key: Secret of 16 bytes or more that keys every digest.
-        flat_max_bytes: Memory in this process for the flat index's vectors.
+        options: `index`, `embedding_id`, `timeout`, `connect_timeout`, `on_error`,
+            `max_semantic_chars`, `volatile`, `store_questions`, `promote`, `digest_key` and
+            `flat_max_bytes` of `valkey_semcache.SemanticCache`.
 
     Raises:
         ConfigurationError: An argument is out of range or of the wrong type, or no server is
@@ -64,20 +54,10 @@ class ValkeySemanticCache(BaseCache):
         namespace: str = "",
         client: Any = None,
         async_client: Any = None,
-        index: Literal["auto", "search", "flat"] = "auto",
-        embedding_id: str | None = None,
-        timeout: float = 0.5,
-        connect_timeout: float = 1.0,
-        on_error: Literal["miss", "raise"] = "miss",
-        max_semantic_chars: int = 1000,
-        volatile: Sequence[str | re.Pattern[str]] = (),
-        store_questions: bool = True,
-        promote: bool = False,
-        digest_key: bytes | str | None = None,
-        flat_max_bytes: int = 256 * 2**20,
+        **options: Unpack[Options],
     ) -> None:
         self.core = SemanticCache(
-            embedding_model(embeddings, embedding_id),
+            embedding_model(embeddings, options.get("embedding_id")),
             url,
             similarity_threshold=similarity_threshold,
             ttl=ttl,
@@ -85,17 +65,8 @@ class ValkeySemanticCache(BaseCache):
             namespace=namespace,
             client=client,
             async_client=async_client,
-            index=index,
             codec=GenerationCodec(),
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            on_error=on_error,
-            max_semantic_chars=max_semantic_chars,
-            volatile=volatile,
-            store_questions=store_questions,
-            promote=promote,
-            digest_key=digest_key,
-            flat_max_bytes=flat_max_bytes,
+            **options,
         )
 
     def __repr__(self) -> str:

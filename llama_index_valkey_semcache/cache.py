@@ -5,13 +5,11 @@ Rule of this file: translate the embedding model; all else is the core's.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from llama_index_valkey_semcache.embeddings import embedding_model
 from valkey_semcache import SemanticCache
-from valkey_semcache.options import TTL
+from valkey_semcache.options import TTL, Options
 
 
 class ValkeySemanticCache(SemanticCache):
@@ -26,17 +24,9 @@ class ValkeySemanticCache(SemanticCache):
         namespace: The tenant.
         client: Your own `valkey.Valkey`.
         async_client: Your own `valkey.asyncio.Valkey`.
-        index: `"auto"`, `"search"` or `"flat"`.
-        embedding_id: The embedding model's name where it has none to be found.
-        timeout: Seconds to wait for an answer from Valkey.
-        connect_timeout: Seconds to wait for a connection.
-        on_error: `"miss"` or `"raise"`.
-        max_semantic_chars: Longer questions are found by their very words only.
-        volatile: Patterns taken out of every text and context.
-        store_questions: False keeps the questions' texts out of Valkey.
-        promote: True remembers a wording that hit by meaning.
-        digest_key: Secret of 16 bytes or more that keys every digest.
-        flat_max_bytes: Memory in this process for the flat index's vectors.
+        options: `index`, `embedding_id`, `timeout`, `connect_timeout`, `on_error`,
+            `max_semantic_chars`, `volatile`, `store_questions`, `promote`, `digest_key` and
+            `flat_max_bytes` of `valkey_semcache.SemanticCache`.
 
     Raises:
         ConfigurationError: An argument is out of range or of the wrong type, or no server is
@@ -54,20 +44,10 @@ class ValkeySemanticCache(SemanticCache):
         namespace: str = "",
         client: Any = None,
         async_client: Any = None,
-        index: Literal["auto", "search", "flat"] = "auto",
-        embedding_id: str | None = None,
-        timeout: float = 0.5,
-        connect_timeout: float = 1.0,
-        on_error: Literal["miss", "raise"] = "miss",
-        max_semantic_chars: int = 1000,
-        volatile: Sequence[str | re.Pattern[str]] = (),
-        store_questions: bool = True,
-        promote: bool = False,
-        digest_key: bytes | str | None = None,
-        flat_max_bytes: int = 256 * 2**20,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(
-            embedding_model(embed_model, embedding_id),
+            embedding_model(embed_model, options.get("embedding_id")),
             url,
             similarity_threshold=similarity_threshold,
             ttl=ttl,
@@ -75,14 +55,5 @@ class ValkeySemanticCache(SemanticCache):
             namespace=namespace,
             client=client,
             async_client=async_client,
-            index=index,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            on_error=on_error,
-            max_semantic_chars=max_semantic_chars,
-            volatile=volatile,
-            store_questions=store_questions,
-            promote=promote,
-            digest_key=digest_key,
-            flat_max_bytes=flat_max_bytes,
+            **options,
         )

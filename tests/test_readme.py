@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from valkey_semcache import SemanticCache
+from valkey_semcache.options import Options
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -45,12 +46,21 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
             strict=False,
         )
     }
-    for cache in (SemanticCache, LangChainCache, LlamaIndexCache):
-        parameters = inspect.signature(cache).parameters
-        options = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
-        options.pop("codec", None)
-        assert set(options) == set(shown), cache
-        for name, default in options.items():
-            if default not in (None, ()):
-                text = "256 MiB" if name == "flat_max_bytes" else str(default)
-                assert shown[name].strip("`").strip('"') == text, name
+    options = defaults(SemanticCache)
+    options.pop("codec")
+    assert set(options) == set(shown)
+    for name, default in options.items():
+        if default not in (None, ()):
+            text = "256 MiB" if name == "flat_max_bytes" else str(default)
+            assert shown[name].strip("`").strip('"') == text, name
+    handed_on = set(Options.__annotations__)
+    for cache in (LangChainCache, LlamaIndexCache):
+        own = defaults(cache)
+        assert own.items() <= options.items()
+        assert set(own) | handed_on == set(options)
+
+
+def defaults(cache: type) -> dict[str, object]:
+    """A cache's own optional arguments."""
+    parameters = inspect.signature(cache).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}

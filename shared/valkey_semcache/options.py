@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final, Literal, TypeAlias, TypeGuard
+from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeGuard
 
 from valkey_semcache.errors import ConfigurationError
 
@@ -26,6 +26,23 @@ class _Unset(enum.Enum):
 UNSET: Final = _Unset.UNSET
 """Stands for an argument not given, where None has a meaning of its own."""
 Unset: TypeAlias = Literal[_Unset.UNSET]
+
+
+class Options(TypedDict, total=False):
+    """What the adapters' caches hand on to `SemanticCache` as it is; see there for each."""
+
+    index: Literal["auto", "search", "flat"]
+    embedding_id: str | None
+    timeout: float
+    connect_timeout: float
+    on_error: Literal["miss", "raise"]
+    max_semantic_chars: int
+    volatile: Sequence[str | re.Pattern[str]]
+    store_questions: bool
+    promote: bool
+    digest_key: bytes | str | None
+    flat_max_bytes: int
+
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
