@@ -93,7 +93,7 @@ def _messages(prompt: str) -> list[dict[str, Any]] | None:
         return None
     if not all(isinstance(message, dict) and "lc" in message for message in messages):
         return None
-    if _holds_unserializable(messages):
+    if "not_implemented" in prompt and _holds_unserializable(messages):
         raise UnreadablePromptError("a part of the prompt has no serialized form")
     return [message for message in messages if _is_message(message)]
 

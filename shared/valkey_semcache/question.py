@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from valkey_semcache.digest import FORMAT, Digests
@@ -104,6 +105,8 @@ class Addressing:
         self.prefix = prefix
         self.digests = digests
         self.max_semantic_chars = max_semantic_chars
+        # The same few namespaces, models and identities come again and again.
+        self._recurring = lru_cache(maxsize=1024)(digests)
         self.volatile = tuple(re.compile(pattern) for pattern in volatile)
 
     def address(self, question: Question, namespace: str) -> Address:
@@ -120,8 +123,8 @@ class Addressing:
             features = ()
         if question.namespace is not None:
             namespace = question.namespace
-        namespace_digest = digests("namespace", namespace)
-        identity_digest = digests("identity", question.identity)
+        namespace_digest = self._recurring("namespace", namespace)
+        identity_digest = self._recurring("identity", question.identity)
         family = digests("family", str(FORMAT), namespace_digest, identity_digest, context)
         scope = digests("scope", family, *features)
         text_digest = digests("text", text)
@@ -132,7 +135,7 @@ class Addressing:
             scope=scope,
             family=family,
             model=question.model,
-            model_digest=digests("model", question.model),
+            model_digest=self._recurring("model", question.model),
             namespace_digest=namespace_digest,
             identity_digest=identity_digest,
             exact_reason=reason,
