@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from valkey_semcache.cli import demo
+
+HEADER = ["question", "what", "it", "shows", "answered", "by", "similarity", "ms", "saved"]
 ROWS = [
     ("a first question", "model"),
     ("the same words", "exact hit"),
@@ -68,13 +73,32 @@ def test_each_row_shows_what_it_says(tmp_path: Path) -> None:
     assert "semantic" in (tmp_path / "demo.svg").read_text()
 
 
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_nothing_of_a_table_is_cut_off(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    rows = [
+        demo.Row(
+            "Who won the Nobel Prize in Physics in 2021?", "another model, b", "model", None, 1
+        ),
+        demo.Row("Why?", "about Paris, other words", "semantic hit", 0.9296, 12345.6),
+    ]
+    demo.Shown(console).table("title", rows)
+    lines = console.export_text().splitlines()
+    header = next(line for line in lines if "similarity" in line)
+    assert header.split() == HEADER
+    assert next(line for line in lines if "Why?" in line).split()[-3:] == ["0.930", "12,345.6", "1"]
+
+
 def test_the_users_own_questions(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("How do I reset my password?\n\nHow can I reset my password?\n")
-    done = semcache("demo", "--questions", str(file))
+    done = semcache("demo", "--questions", str(file), COLUMNS="80")
     assert done.returncode == 0, done.stderr
+    header = next(line for line in done.stdout.splitlines() if "question" in line and "ms" in line)
+    assert header.split() == HEADER
     rows = [row for row in shown(done.stdout) if row[0].startswith("How")]
     assert [row[1] for row in rows] == ["model", "semantic hit"]
+    assert [row[-1] for row in rows] == ["0", "1"]
 
 
 def test_questions_that_are_not_there() -> None:

@@ -187,13 +187,19 @@ class Shown:
 
     def table(self, title: str, rows: Sequence[Row]) -> None:
         """Show one table."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        table.add_column("question", min_width=26)
-        table.add_column("what it shows", style="dim", min_width=14)
+        # Laid out so that nothing is cut off in a terminal of 80 columns.
+        table = Table(
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
+        table.add_column("question", min_width=18)
+        table.add_column("what it shows", style="dim")
         table.add_column("answered by", no_wrap=True)
-        table.add_column("similarity", justify="right")
-        table.add_column("ms", justify="right")
-        table.add_column("saved", justify="right")
+        for header in ("similarity", "ms", "saved"):
+            table.add_column(header, justify="right", no_wrap=True)
         for row in rows:
             hit = row.answered_by != "model"
             self._saved += hit
