@@ -34,7 +34,7 @@ class ValkeySemanticCache(BaseCache):
         namespace: The tenant.
         client: Your own `valkey.Valkey`.
         async_client: Your own `valkey.asyncio.Valkey`.
-        options: `index`, `embedding_id`, `timeout`, `connect_timeout`, `on_error`,
+        options: `index`, `embedding_id`, `timeout`, `connect_timeout`, `cluster`, `on_error`,
             `max_semantic_chars`, `volatile`, `store_questions`, `promote`, `digest_key` and
             `flat_max_bytes` of `valkey_semcache.SemanticCache`.
 

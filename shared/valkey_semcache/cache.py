@@ -68,6 +68,7 @@ class SemanticCache:
         codec: How answers become bytes. By default answers are strings.
         timeout: Seconds to wait for an answer from Valkey.
         connect_timeout: Seconds to wait for a connection.
+        cluster: Whether the URL's server is one of a cluster; `"auto"` asks it, once.
         on_error: `"miss"`, or `"raise"` to have errors of look-ups and stores raised.
         max_semantic_chars: Longer questions are found by their very words only.
         volatile: Patterns taken out of every text and context: what the app itself puts in
@@ -100,6 +101,7 @@ class SemanticCache:
         codec: Codec | None = None,
         timeout: float = 0.5,
         connect_timeout: float = 1.0,
+        cluster: bool | Literal["auto"] = "auto",
         on_error: Literal["miss", "raise"] = "miss",
         max_semantic_chars: int = 1000,
         volatile: Sequence[str | re.Pattern[str]] = (),
@@ -142,7 +144,12 @@ class SemanticCache:
             promote=checked_flag(promote, "promote"),
         )
         self._server = Server(
-            url, client, async_client, timeout, checked_seconds(connect_timeout, "connect_timeout")
+            url,
+            client,
+            async_client,
+            timeout,
+            checked_seconds(connect_timeout, "connect_timeout"),
+            checked_choice(cluster, "cluster", ("auto", True, False)),
         )
         self._drive = Drive(self._server, model)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from valkey_semcache.digest import DIGEST_LENGTH
 from valkey_semcache.index.search import drop_index, index_name
-from valkey_semcache.operations import Command, Flow, Pipeline
+from valkey_semcache.operations import Command, Flow, Nodes, replies_to
 
 _PAGE = 1000  # keys that one SCAN looks at
 
@@ -32,18 +32,16 @@ def clear_all(name: str, prefix: str) -> Flow[int]:
     dropped = {prefix}
     removed = 0
     yield from drop_index(index_name(prefix))
-    cursor: Any = 0
-    while True:
-        cursor, keys = yield Command("SCAN", cursor, "MATCH", f"{name}:*", "COUNT", _PAGE)
+    pages = _Pages(name)
+    while (keys := (yield from pages.next())) is not None:
         for other in {m[0].decode() for key in keys if (m := is_entry.match(key))} - dropped:
             dropped.add(other)
             yield from drop_index(index_name(other))
         ours = [key for key in keys if is_ours.fullmatch(key)]
         if ours:
-            counts = yield Pipeline([Command("UNLINK", key) for key in ours])
+            counts = yield from replies_to([Command("UNLINK", key) for key in ours])
             removed += sum(n for key, n in zip(ours, counts, strict=True) if is_entry.match(key))
-        if int(cursor) == 0:
-            return removed
+    return removed
 
 
 def clear_matching(name: str, wanted: dict[str, str]) -> Flow[int]:
@@ -59,19 +57,36 @@ def clear_matching(name: str, wanted: dict[str, str]) -> Flow[int]:
     is_entry = _entry_pattern(name)
     fields, expected = list(wanted), [digest.encode() for digest in wanted.values()]
     removed = 0
-    cursor: Any = 0
-    while True:
-        cursor, keys = yield Command(
-            *("SCAN", cursor, "MATCH", f"{name}:*", "COUNT", _PAGE, "TYPE", "hash")
-        )
+    pages = _Pages(name)
+    while (keys := (yield from pages.next())) is not None:
         entries = [key for key in keys if is_entry.match(key)]
         if entries:
-            values = yield Pipeline([Command("HMGET", key, *fields) for key in entries])
+            values = yield from replies_to([Command("HMGET", key, *fields) for key in entries])
             gone = [key for key, v in zip(entries, values, strict=True) if v == expected]
             if gone:
-                removed += sum((yield Pipeline([Command("UNLINK", key) for key in gone])))
-        if int(cursor) == 0:
-            return removed
+                removed += sum((yield from replies_to([Command("UNLINK", key) for key in gone])))
+    return removed
+
+
+class _Pages:
+    """The keys that begin with a cache's name, page by page, over all nodes of a cluster."""
+
+    def __init__(self, name: str) -> None:
+        self._pattern = f"{name}:*"
+        self._nodes: list[Any] | None = None
+        self._cursor: Any = 0
+
+    def next(self) -> Flow[list[bytes] | None]:
+        """The next page, perhaps empty; None after the last."""
+        if self._nodes is None:
+            self._nodes = yield Nodes()
+        if not self._nodes:
+            return None
+        scan = ("SCAN", self._cursor, "MATCH", self._pattern, "COUNT", _PAGE)
+        self._cursor, keys = yield Command(*scan, node=self._nodes[0])
+        if int(self._cursor) == 0:
+            self._nodes = self._nodes[1:]
+        return list(keys)
 
 
 _HEX = b"[0-9a-f]{%d}" % DIGEST_LENGTH

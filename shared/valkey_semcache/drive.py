@@ -12,7 +12,8 @@ from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
 
 from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.errors import SemcacheError, ServerReplyError, ServerUnreachableError
-from valkey_semcache.operations import Command, Embed, Flow, Operation, Pipeline, Script
+from valkey_semcache.operations import Command, Embed, Flow, Nodes, Operation, Pipeline, Script
+from valkey_semcache.server.cluster import CLIENTS, anodes_of, drop_connections, nodes_of
 from valkey_semcache.server.connect import Server, decodes
 
 T = TypeVar("T")
@@ -66,14 +67,18 @@ class Drive:
             client = self.server.client()
             never_decode = {"NEVER_DECODE": True} if decodes(client) else {}
             if isinstance(operation, Command):
-                reply = client.execute_command(*operation.arguments, **never_decode)
+                node = operation.node
+                to = client if node is None else client.get_valkey_connection(node)
+                reply = to.execute_command(*operation.arguments, **never_decode)
+            elif isinstance(operation, Nodes):
+                reply = nodes_of(client)
             elif isinstance(operation, Script):
                 try:
                     reply = client.execute_command(*_by_sha(operation), **never_decode)
                 except NoScriptError:
                     reply = client.execute_command(*_by_text(operation), **never_decode)
             else:
-                with client.pipeline(transaction=False) as pipeline:
+                with client.pipeline(**_no_transaction(client)) as pipeline:
                     _fill(pipeline, operation, never_decode)
                     reply = self._replies(pipeline.execute(raise_on_error=False))
         except (ValkeyError, OSError) as error:
@@ -84,7 +89,7 @@ class Drive:
             # An interrupt (Ctrl-C, a signal handler that raises) can fall between a command
             # and its reply; the connection would give that reply to the next command.
             if client is not None:
-                client.connection_pool.disconnect(inuse_connections=False)
+                drop_connections(client)
             raise
         self.server.breaker.succeeded()
         return reply
@@ -97,14 +102,18 @@ class Drive:
             client = await self.server.async_client()
             never_decode = {"NEVER_DECODE": True} if decodes(client) else {}
             if isinstance(operation, Command):
-                reply = await client.execute_command(*operation.arguments, **never_decode)
+                to = client if operation.node is None else operation.node
+                options = never_decode | _target(client, operation)
+                reply = await to.execute_command(*operation.arguments, **options)
+            elif isinstance(operation, Nodes):
+                reply = await anodes_of(client)
             elif isinstance(operation, Script):
                 try:
                     reply = await client.execute_command(*_by_sha(operation), **never_decode)
                 except NoScriptError:
                     reply = await client.execute_command(*_by_text(operation), **never_decode)
             else:
-                async with client.pipeline(transaction=False) as pipeline:
+                async with client.pipeline(**_no_transaction(client)) as pipeline:
                     _fill(pipeline, operation, never_decode)
                     reply = self._replies(await pipeline.execute(raise_on_error=False))
         except (ValkeyError, OSError) as error:
@@ -120,8 +129,20 @@ class Drive:
             )
 
     def _replies(self, replies: list[Any]) -> list[Any]:
-        """A pipeline's replies; an error reply among them becomes a `ServerReplyError`."""
-        return [self._translated(r) if isinstance(r, Exception) else r for r in replies]
+        """A pipeline's replies; an error reply among them becomes a `ServerReplyError`.
+
+        Raises:
+            ServerUnreachableError: One of a cluster's nodes did not answer.
+        """
+        translated = []
+        for reply in replies:
+            if isinstance(reply, Exception):
+                if not isinstance(reply, ResponseError):
+                    raise reply
+                translated.append(self._translated(reply))
+            else:
+                translated.append(reply)
+        return translated
 
     def _translated(self, error: Exception) -> SemcacheError:
         if isinstance(error, ResponseError):
@@ -134,6 +155,19 @@ class Drive:
             f"No answer from Valkey at {self.server.where} ({type(error).__name__}: {error}). "
             "Is it running, and may this process reach it?"
         )
+
+
+def _no_transaction(client: Any) -> dict[str, bool]:
+    """For `pipeline()`: cluster clients have no transactions to be told off."""
+    return {} if isinstance(client, CLIENTS) else {"transaction": False}
+
+
+def _target(client: Any, command: Command) -> dict[str, Any]:
+    """For an async cluster client, which cannot route commands without a key: any node will do,
+    for valkey-search asks the others."""
+    if isinstance(client, CLIENTS) and str(command.arguments[0]).startswith("FT."):
+        return {"target_nodes": client.RANDOM}
+    return {}
 
 
 def _by_sha(script: Script) -> tuple[Any, ...]:

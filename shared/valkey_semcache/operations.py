@@ -16,12 +16,23 @@ Argument: TypeAlias = str | bytes | int | float
 
 
 class Command:
-    """One command to the server; the outcome is its reply, undecoded."""
+    """One command to the server; the outcome is its reply, undecoded.
 
-    __slots__ = ("arguments",)
+    In a cluster it goes where its key lies, or to `node`, one of those that `Nodes` gave.
+    """
 
-    def __init__(self, *arguments: Argument) -> None:
+    __slots__ = ("arguments", "node")
+
+    def __init__(self, *arguments: Argument, node: Any = None) -> None:
         self.arguments = arguments
+        self.node = node
+
+
+class Nodes:
+    """The outcome is a list of a cluster's primaries, for `Command(node=…)`; of a single server
+    it is `[None]`."""
+
+    __slots__ = ()
 
 
 class Pipeline:
@@ -65,7 +76,7 @@ class Embed:
         self.text = text
 
 
-Operation: TypeAlias = Command | Pipeline | Script | Embed
+Operation: TypeAlias = Command | Pipeline | Script | Embed | Nodes
 T = TypeVar("T")
 Flow: TypeAlias = Generator[Operation, Any, T]
 
@@ -83,3 +94,18 @@ def unless_wrong_type(command: Command) -> Flow[Any]:
         if not is_wrong_type(error):
             raise
         return None
+
+
+def replies_to(commands: list[Command]) -> Flow[list[Any]]:
+    """The replies to several commands, in one round trip.
+
+    Those to keys of another type, which are none of ours, are errors among them.
+
+    Raises:
+        ServerReplyError: Any other error reply.
+    """
+    replies: list[Any] = yield Pipeline(commands)
+    for reply in replies:
+        if isinstance(reply, ServerReplyError) and not is_wrong_type(reply):
+            raise reply
+    return replies

@@ -35,6 +35,7 @@ class Options(TypedDict, total=False):
     embedding_id: str | None
     timeout: float
     connect_timeout: float
+    cluster: bool | Literal["auto"]
     on_error: Literal["miss", "raise"]
     max_semantic_chars: int
     volatile: Sequence[str | re.Pattern[str]]
@@ -111,9 +112,11 @@ def checked_flag(value: object, option: str) -> bool:
     return value
 
 
-def checked_choice(value: Any, option: str, choices: Sequence[str]) -> Any:
-    """One of a few words."""
-    if value not in choices:
+def checked_choice(value: Any, option: str, choices: Sequence[object]) -> Any:
+    """One of a few values."""
+    if not any(
+        value is choice or (isinstance(value, str) and value == choice) for choice in choices
+    ):
         allowed = ", ".join(repr(choice) for choice in choices)
         raise ConfigurationError(f"{option}={value!r} is not allowed: it takes one of {allowed}.")
     return value

@@ -21,9 +21,8 @@ from valkey_semcache.index.view import View, Views
 from valkey_semcache.operations import (
     Command,
     Flow,
-    Pipeline,
     Script,
-    is_wrong_type,
+    replies_to,
     unless_wrong_type,
 )
 
@@ -122,7 +121,7 @@ class FlatIndex:
         expected = scope.encode()
         for start in range(0, len(digests), _BATCH):
             batch = digests[start : start + _BATCH]
-            replies = yield from _all(
+            replies = yield from replies_to(
                 [Command("HMGET", f"{self._prefix}{scope}:{digest}", "s", "v") for digest in batch]
             )
             for digest, reply in zip(batch, replies, strict=True):
@@ -147,7 +146,7 @@ class FlatIndex:
         dead: list[tuple[str, int]] = []
         for start in range(0, len(noted), _BATCH):
             batch = noted[start : start + _BATCH]
-            replies = yield from _all(
+            replies = yield from replies_to(
                 [Command("EXISTS", f"{self._prefix}{scope}:{digest}") for digest, _ in batch]
             )
             dead += [entry for entry, there in zip(batch, replies, strict=True) if there == 0]
@@ -178,13 +177,3 @@ def _read_log(log: str, start: str) -> Flow[list[tuple[bytes, int]]]:
         ]
     # A log without its token is none of ours to continue.
     return pairs if pairs and pairs[-1][0].startswith(b"~") else []
-
-
-def _all(commands: list[Command]) -> Flow[list[Any]]:
-    """The replies to several commands, in one round trip. Those that came to a key of another
-    type, which is none of ours, are errors among them; any other error is raised."""
-    replies: list[Any] = yield Pipeline(commands)
-    for reply in replies:
-        if isinstance(reply, ServerReplyError) and not is_wrong_type(reply):
-            raise reply
-    return replies

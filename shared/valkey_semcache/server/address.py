@@ -5,11 +5,15 @@ Rule of this file: text in, arguments out, no I/O. Passwords never enter a messa
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from valkey import asyncio as valkey_async
+from valkey import connection
 from valkey.asyncio.connection import parse_url as parse_async_url
 from valkey.connection import parse_url
 
@@ -84,10 +88,12 @@ def pool_arguments(url: str, *, for_async: bool) -> dict[str, Any]:
     """Keyword arguments of a valkey-py connection pool for `url` (not `embedded:`).
 
     Over TLS the server's certificate and host name are checked unless the URL says otherwise
-    (`?ssl_cert_reqs=none`, `?ssl_check_hostname=false`).
+    (`?ssl_cert_reqs=none`, `?ssl_check_hostname=false`). Options are those of valkey-py's
+    connections (`ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `protocol`, …).
 
     Raises:
-        ConfigurationError: The URL cannot be read.
+        ConfigurationError: The URL cannot be read, or has an option that connections of this
+            kind do not know (the async ones know fewer).
     """
     kind = scheme(url)
     try:
@@ -100,11 +106,62 @@ def pool_arguments(url: str, *, for_async: bool) -> dict[str, Any]:
         ) from None
     if kind == "unix" and "path" not in arguments:
         raise ConfigurationError("A unix: URL needs a path, for example unix:///run/valkey.sock.")
-    if kind in ("valkeys", "rediss") and arguments.get("ssl_cert_reqs") != "none":
-        arguments.setdefault("ssl_check_hostname", True)
+    _check_options(arguments, for_async=for_async)
+    if kind in ("valkeys", "rediss"):
+        if arguments.get("ssl_cert_reqs") != "none":
+            arguments.setdefault("ssl_check_hostname", True)
+        use_whole_certificate(arguments)
     if kind != "unix":
         arguments.setdefault("host", "localhost")
     return arguments
+
+
+def use_whole_certificate(arguments: dict[str, Any]) -> None:
+    """Where only `ssl_certfile` is given, it holds the key too.
+
+    valkey-py's sync connections read it so; its async ones would leave both out in silence
+    (valkey 6.2, `ValkeySSLContext.get`).
+    """
+    if arguments.get("ssl_certfile") and not arguments.get("ssl_keyfile"):
+        arguments["ssl_keyfile"] = arguments["ssl_certfile"]
+
+
+def _check_options(arguments: Mapping[str, Any], *, for_async: bool) -> None:
+    """Refuse what connections do not take; valkey-py would fail at each connecting instead."""
+    kind = arguments.get("connection_class")
+    given = {name for name in arguments if name != "connection_class" or isinstance(kind, str)}
+    if unknown := given - {"max_connections"} - _taken(for_async):
+        # Of a password with an unescaped `?` in it, a piece would look like an option.
+        shown = ", ".join(sorted(unknown & _taken(not for_async))) or "its name is not repeated"
+        raise ConfigurationError(
+            f"The server's URL has an option that {'async' if for_async else 'sync'} connections "
+            f"of valkey-py do not know ({shown}). Options are for example protocol, client_name, "
+            "ssl_ca_certs, ssl_certfile, ssl_keyfile; signs like ? and & in a password must be "
+            f"percent-encoded. Or pass {'async_client' if for_async else 'client'}= of your own."
+        )
+    reqs = arguments.get("ssl_cert_reqs", "required")
+    if reqs not in ("required", "optional", "none"):
+        raise ConfigurationError("ssl_cert_reqs in the server's URL is required, optional or none.")
+    if "ssl_min_version" in arguments:
+        raise ConfigurationError(
+            "ssl_min_version cannot be given in a URL (it is no text). TLS 1.2 is the least "
+            "already; for more pass client= and async_client= of your own."
+        )
+    tls = "SSL" in getattr(kind, "__name__", "")
+    if not tls and any(name.startswith("ssl_") for name in arguments):
+        raise ConfigurationError(
+            "The server's URL has TLS options (ssl_…) but a scheme without TLS, so nothing would "
+            "be encrypted. Write valkeys:// or rediss://, or leave the options out."
+        )
+
+
+@cache
+def _taken(for_async: bool) -> frozenset[str]:
+    """The arguments that connections of one kind take, over TCP, TLS and Unix sockets."""
+    module: Any = valkey_async.connection if for_async else connection
+    kinds = (module.SSLConnection, module.UnixDomainSocketConnection)
+    classes = {c for kind in kinds for c in kind.__mro__ if c is not object}
+    return frozenset(name for c in classes for name in inspect.signature(c).parameters)
 
 
 def embedded_path(url: str) -> str | None:

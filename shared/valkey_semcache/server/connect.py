@@ -7,8 +7,9 @@ and left open; what is opened here is closed here, an async client with its even
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Literal
 
 import valkey
 import valkey.asyncio
@@ -16,7 +17,7 @@ from valkey.asyncio import connection as async_connection
 
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.locks import ForkLock
-from valkey_semcache.server import address
+from valkey_semcache.server import address, cluster
 from valkey_semcache.server.breaker import Breaker
 
 # What a sync and an async connection both take, so that one can be made from the other.
@@ -25,6 +26,13 @@ _SHARED_ARGUMENTS = {
     *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "client_name"),
     *("ssl_keyfile", "ssl_certfile", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_data"),
     *("ssl_check_hostname", "ssl_min_version", "ssl_ciphers"),
+}
+
+# What decides who is let in or who is trusted, and only one of the two can do, or does in a
+# way of its own. Left out in silence, the other client would check less, or fail obscurely.
+_NOT_SHARED = {
+    *("ssl_ca_path", "ssl_password", "ssl_validate_ocsp", "ssl_validate_ocsp_stapled"),
+    *("ssl_ocsp_context", "ssl_ocsp_expected_cert", "valkey_connect_func"),
 }
 
 
@@ -38,6 +46,7 @@ class Server:
             given, the other is made with the same arguments.
         timeout: Seconds to wait for an answer.
         connect_timeout: Seconds to wait for a connection.
+        in_cluster: Whether the URL's server is one of a cluster; `"auto"` to ask it, once.
 
     Raises:
         ConfigurationError: No server is given, or more than one, or the URL cannot be read.
@@ -50,6 +59,7 @@ class Server:
         async_client: Any,
         timeout: float,
         connect_timeout: float,
+        in_cluster: bool | Literal["auto"] = "auto",
     ) -> None:
         if url is not None and (client is not None or async_client is not None):
             raise ConfigurationError(
@@ -57,8 +67,8 @@ class Server:
             )
         if url is None and client is None and async_client is None:
             url = address.from_environment()
-        _check_client("client", client, valkey.Valkey)
-        _check_client("async_client", async_client, valkey.asyncio.Valkey)
+        _check_client("client", client, valkey.Valkey, cluster.CLIENTS[0])
+        _check_client("async_client", async_client, valkey.asyncio.Valkey, cluster.CLIENTS[1])
         self.breaker = Breaker()
         self._url = url
         self._given = client
@@ -68,6 +78,9 @@ class Server:
         self._embedded_path = address.embedded_path(url) if url and self._embedded else None
         if url is not None and not self._embedded:
             address.pool_arguments(url, for_async=False)
+        self._in_cluster = in_cluster
+        if self._embedded or (url is not None and address.scheme(url) == "unix"):
+            self._in_cluster = False
         self._lock = ForkLock()
         self._client: Any = None
         self._socket: str | None = None
@@ -89,10 +102,12 @@ class Server:
             self._follow(self._embedded_socket())
         client = self._client
         if client is None:
+            # Made outside the lock: it may connect, and others must not wait for that in line.
+            made = self._make_client()
             with self._lock:
-                client = self._client
-                if client is None:
-                    client = self._client = self._make_client()
+                client = self._client = self._client or made
+            if client is not made:
+                made.close()
         return client
 
     async def async_client(self) -> Any:
@@ -112,7 +127,12 @@ class Server:
             for key, other in list(self._by_loop.items()):
                 if other.loop.is_closed():
                     self._by_loop.pop(key, None)
-            kept = _LoopClient(loop, self._make_async_client(), self._socket)
+            kept = _LoopClient(loop, await self._make_async_client(), self._socket)
+            faster = self._by_loop.get(id(loop))
+            if faster is not None and faster.loop is loop and faster.socket == self._socket:
+                # Another task of this loop.
+                await kept.client.aclose()
+                return faster.client
             self._by_loop[id(loop)] = kept
             await kept.open(self._by_loop)
         return kept.client
@@ -144,11 +164,28 @@ class Server:
 
     def _make_client(self) -> Any:
         arguments = self._arguments(for_async=False)
-        return valkey.Valkey.from_pool(valkey.ConnectionPool(**arguments))
+        if self._in_cluster is not True:
+            client: Any = valkey.Valkey.from_pool(valkey.ConnectionPool(**arguments))
+            if self._in_cluster is False or self._url is None:
+                return client
+            self._in_cluster = cluster.is_cluster(client)
+            if not self._in_cluster:
+                return client
+            client.close()
+        return cluster.cluster_client(arguments)
 
-    def _make_async_client(self) -> Any:
+    async def _make_async_client(self) -> Any:
         arguments = self._arguments(for_async=True)
-        return valkey.asyncio.Valkey.from_pool(valkey.asyncio.ConnectionPool(**arguments))
+        if self._in_cluster is not True:
+            pool = valkey.asyncio.ConnectionPool(**arguments)
+            client = valkey.asyncio.Valkey.from_pool(pool)
+            if self._in_cluster is False or self._url is None:
+                return client
+            self._in_cluster = await cluster.ais_cluster(client)
+            if not self._in_cluster:
+                return client
+            await client.aclose()
+        return cluster.async_cluster_client(arguments)
 
     def _arguments(self, *, for_async: bool) -> dict[str, Any]:
         if self._url is None:
@@ -189,12 +226,12 @@ class _LoopClient:
 
 def decodes(client: Any) -> bool:
     """Whether a client turns replies into text (`decode_responses=True`)."""
-    pool = getattr(client, "connection_pool", None)
-    return bool(getattr(pool, "connection_kwargs", {}).get("decode_responses"))
+    holder = client.nodes_manager if isinstance(client, cluster.CLIENTS) else client.connection_pool
+    return bool(holder.connection_kwargs.get("decode_responses"))
 
 
-def _check_client(name: str, client: Any, kind: type) -> None:
-    if client is not None and not isinstance(client, kind):
+def _check_client(name: str, client: Any, kind: type, clustered: type) -> None:
+    if client is not None and not isinstance(client, (kind, clustered)):
         raise ConfigurationError(
             f"{name}= takes a {kind.__module__.removesuffix('.client')}.{kind.__name__}, not "
             f"{type(client).__module__}.{type(client).__name__}."
@@ -202,16 +239,32 @@ def _check_client(name: str, client: Any, kind: type) -> None:
 
 
 def _shared_arguments(client: Any, *, for_async: bool) -> dict[str, Any]:
-    """Arguments for a pool of the other kind, reaching what `client` reaches."""
+    """Arguments for a pool of the other kind, reaching what `client` reaches.
+
+    Raises:
+        ConfigurationError: It has something that the other kind cannot have, so that the two
+            would not trust and log in alike.
+    """
+    if isinstance(client, cluster.CLIENTS):
+        wanted, given = ("async_client", "client") if for_async else ("client", "async_client")
+        raise ConfigurationError(
+            f"{given}= is a cluster client, from which no {wanted} is made: pass {wanted}= too."
+        )
     pool = client.connection_pool
     arguments = {k: v for k, v in pool.connection_kwargs.items() if k in _SHARED_ARGUMENTS}
     kind = pool.connection_class.__name__
-    if kind not in ("Connection", "SSLConnection", "UnixDomainSocketConnection"):
+    own = "" if kind in ("Connection", "SSLConnection", "UnixDomainSocketConnection") else kind
+    own = own or ", ".join(k for k in sorted(_NOT_SHARED) if pool.connection_kwargs.get(k))
+    if own:
         wanted, given = ("async_client", "client") if for_async else ("client", "async_client")
         raise ConfigurationError(
-            f"{given}= uses connections of its own ({kind}), so no {wanted} can be made from "
-            f"it: pass {wanted}= too."
+            f"{given}= connects in a way of its own ({own}), so no {wanted} that trusts and logs "
+            f"in alike can be made from it: pass {wanted}= too."
         )
+    if isinstance(required := arguments.get("ssl_cert_reqs"), ssl.VerifyMode):
+        # The sync connections take the enum too, the async ones only its name.
+        arguments["ssl_cert_reqs"] = required.name.removeprefix("CERT_").lower()
+    address.use_whole_certificate(arguments)
     module: Any = async_connection if for_async else valkey.connection
     arguments["connection_class"] = getattr(module, kind)
     return arguments

@@ -1,0 +1,104 @@
+"""Clusters: telling that a server belongs to one, and the clients for it.
+
+Rule of this file: what valkey-py's cluster clients do otherwise than its plain ones is made up
+for here, so that the rest of the package need not know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import valkey.asyncio.cluster
+import valkey.cluster
+from valkey.exceptions import ResponseError
+
+from valkey_semcache.errors import ConfigurationError
+
+CLIENTS = (valkey.cluster.ValkeyCluster, valkey.asyncio.cluster.ValkeyCluster)
+_QUESTION = ("INFO", "cluster")
+
+
+class _CheckingSSLConnection(valkey.SSLConnection):
+    """Checks the host name: valkey-py's sync cluster client drops `ssl_check_hostname`."""
+
+    def __init__(self, **arguments: Any) -> None:
+        arguments = {"ssl_check_hostname": True} | arguments
+        super().__init__(**arguments)  # type: ignore[no-untyped-call]  # valkey-py's has no types
+
+
+def is_cluster(client: Any) -> bool:
+    """Whether a plain client's server runs in cluster mode; no, if it may not be asked."""
+    try:
+        return _says_cluster(client.execute_command(*_QUESTION))
+    except ResponseError:
+        return False
+
+
+async def ais_cluster(client: Any) -> bool:
+    """The same for a plain async client."""
+    try:
+        return _says_cluster(await client.execute_command(*_QUESTION))
+    except ResponseError:
+        return False
+
+
+def cluster_client(arguments: dict[str, Any]) -> Any:
+    """A sync cluster client that starts from the node that `arguments` name. Connects."""
+    arguments = _allowed(arguments)
+    kind = arguments.pop("connection_class", None)
+    if kind is not None and "ssl_check_hostname" in arguments:
+        kind = _CheckingSSLConnection if arguments.pop("ssl_check_hostname") else kind
+    if kind is not None:
+        arguments["connection_class"] = kind
+    return valkey.cluster.ValkeyCluster(cluster_error_retry_attempts=1, **arguments)
+
+
+def async_cluster_client(arguments: dict[str, Any]) -> Any:
+    """An async cluster client that starts from the node that `arguments` name."""
+    arguments = _allowed(arguments)
+    tls = arguments.pop("connection_class", None) is not None
+    return valkey.asyncio.cluster.ValkeyCluster(
+        cluster_error_retry_attempts=1,
+        connection_error_retry_attempts=0,
+        require_full_coverage=False,
+        ssl=tls,
+        **arguments,
+    )
+
+
+def nodes_of(client: Any) -> list[Any]:
+    """The primaries of a cluster client; for a plain client one None, for itself."""
+    return list(client.get_primaries()) if isinstance(client, CLIENTS) else [None]
+
+
+async def anodes_of(client: Any) -> list[Any]:
+    """The same for an async client, which may have to learn its nodes first."""
+    if isinstance(client, valkey.asyncio.cluster.ValkeyCluster):
+        await client.initialize()
+    return nodes_of(client)
+
+
+def drop_connections(client: Any) -> None:
+    """Close the idle connections of a sync client, of whichever kind."""
+    if isinstance(client, valkey.cluster.ValkeyCluster):
+        nodes: Any = client.nodes_manager.nodes_cache.values()
+        for node in nodes:
+            if node.valkey_connection is not None:
+                node.valkey_connection.connection_pool.disconnect(inuse_connections=False)
+    else:
+        client.connection_pool.disconnect(inuse_connections=False)
+
+
+def _says_cluster(info: Any) -> bool:
+    return isinstance(info, dict) and bool(info.get("cluster_enabled"))
+
+
+def _allowed(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments for a cluster client: it has one database and no Unix socket."""
+    arguments = dict(arguments)
+    if arguments.pop("db", 0):
+        raise ConfigurationError(
+            "The URL names a database other than 0, but the server is a cluster, which has only "
+            "that one. Leave the database out of the URL."
+        )
+    return arguments
