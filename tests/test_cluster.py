@@ -152,7 +152,7 @@ async def test_many_tasks_at_once(make: Make) -> None:
 async def test_a_dead_node_among_three(way: Way) -> None:
     """Look-ups go on where the node is alive and miss where it is not; nothing raises."""
     with Cluster() as cluster:
-        async with SemanticCache(HashingEmbedder(), cluster.url) as cache:
+        async with SemanticCache(HashingEmbedder(), cluster.url, timeout=3.0) as cache:
             questions = [Question(ASKED, context=str(number)) for number in range(30)]
             for question in questions:
                 assert await way(cache.store, question, question.context)

@@ -51,7 +51,9 @@ async def test_a_cache_takes_its_server_from_the_environment(
     host, _, port = plain.url.removeprefix("valkey://").partition(":")
     monkeypatch.setenv("VALKEY_HOST", host)
     monkeypatch.setenv("VALKEY_PORT", port)
-    async with SemanticCache(HashingEmbedder(), name=plain.name, on_error="raise") as cache:
+    async with SemanticCache(
+        HashingEmbedder(), name=plain.name, on_error="raise", timeout=20.0
+    ) as cache:
         await way(cache.store, ASKED, "x")
     assert plain.entries()
 
@@ -122,7 +124,9 @@ def test_secrets_of_a_url_are_not_shown() -> None:
 
 async def test_a_unix_socket(servers: Any, plain: Served, way: Way) -> None:
     url = f"unix://{servers.plain().unix_path}"
-    async with SemanticCache(HashingEmbedder(), url, name=plain.name, on_error="raise") as cache:
+    async with SemanticCache(
+        HashingEmbedder(), url, name=plain.name, on_error="raise", timeout=20.0
+    ) as cache:
         await way(cache.store, ASKED, "x")
         assert (await way(cache.lookup, ASKED)).answer == "x"
 
@@ -191,7 +195,7 @@ def connections(served: Served, name: str) -> int:
 
 def test_one_cache_serves_loop_after_loop_and_closes_their_connections(plain: Served) -> None:
     url = f"{plain.url}?client_name={plain.name}"
-    cache = SemanticCache(HashingEmbedder(), url, name=plain.name, on_error="raise")
+    cache = SemanticCache(HashingEmbedder(), url, name=plain.name, on_error="raise", timeout=20.0)
 
     async def use() -> None:
         await cache.astore(ASKED, "x")
@@ -208,7 +212,9 @@ def test_one_cache_serves_loop_after_loop_and_closes_their_connections(plain: Se
 
 
 def test_loops_in_many_threads_at_once(plain: Served) -> None:
-    cache = SemanticCache(HashingEmbedder(), plain.url, name=plain.name, on_error="raise")
+    cache = SemanticCache(
+        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", timeout=20.0
+    )
     answers: list[str] = []
 
     async def use(number: int) -> None:
@@ -227,7 +233,9 @@ def test_loops_in_many_threads_at_once(plain: Served) -> None:
 
 
 async def test_a_closed_cache_can_be_used_again(plain: Served, way: Way) -> None:
-    cache = SemanticCache(HashingEmbedder(), plain.url, name=plain.name, on_error="raise")
+    cache = SemanticCache(
+        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", timeout=20.0
+    )
     for _ in range(2):
         await way(cache.store, ASKED, "x")
         assert await way(cache.lookup, ASKED)
@@ -236,7 +244,9 @@ async def test_a_closed_cache_can_be_used_again(plain: Served, way: Way) -> None
 
 
 def test_a_fork_in_the_middle_of_things_leaves_no_lock_behind(plain: Served) -> None:
-    cache = SemanticCache(HashingEmbedder(), plain.url, name=plain.name, on_error="raise")
+    cache = SemanticCache(
+        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", timeout=20.0
+    )
     cache.store(ASKED, "x")
     done = threading.Event()
 
@@ -268,7 +278,9 @@ def test_a_fork_in_the_middle_of_things_leaves_no_lock_behind(plain: Served) -> 
 
 
 def test_a_forked_worker_uses_the_cache_it_was_born_with(plain: Served) -> None:
-    cache = SemanticCache(HashingEmbedder(), plain.url, name=plain.name, on_error="raise")
+    cache = SemanticCache(
+        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", timeout=20.0
+    )
     cache.store(ASKED, "parent's")
     child = os.fork()
     if child == 0:

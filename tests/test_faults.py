@@ -66,7 +66,7 @@ async def test_on_error_raise_raises(way: Way) -> None:
 
 
 async def test_a_server_that_comes_back_is_used_again(own: PlainValkey, way: Way) -> None:
-    async with SemanticCache(HashingEmbedder(), own.url) as cache:
+    async with SemanticCache(HashingEmbedder(), own.url, timeout=5.0) as cache:
         await way(cache.store, ASKED, "before")
         own.kill()
         for _ in range(10):
@@ -82,7 +82,7 @@ async def test_a_server_that_comes_back_is_used_again(own: PlainValkey, way: Way
 
 
 async def test_a_server_that_hangs_is_not_waited_for(own: PlainValkey, way: Way) -> None:
-    async with SemanticCache(HashingEmbedder(), own.url, timeout=0.1) as cache:
+    async with SemanticCache(HashingEmbedder(), own.url, timeout=1.0) as cache:
         await way(cache.store, ASKED, "x")
         os.kill(own.pid, signal.SIGSTOP)
         try:
@@ -99,7 +99,7 @@ async def test_a_server_that_hangs_is_not_waited_for(own: PlainValkey, way: Way)
 
 
 async def test_a_cancelled_look_up_leaves_the_connection_in_order(own: PlainValkey) -> None:
-    async with SemanticCache(HashingEmbedder(), own.url, on_error="raise") as cache:
+    async with SemanticCache(HashingEmbedder(), own.url, on_error="raise", timeout=20.0) as cache:
         questions = [f"{word} {ASKED}" for word in "abcdefgh"]
         for question in questions:
             await cache.astore(question, question)
@@ -152,7 +152,7 @@ def test_an_interrupted_call_leaves_no_reply_for_the_next(own: PlainValkey) -> N
 
 async def test_the_open_breaker_sends_nothing(way: Way) -> None:
     with StandIn() as standin:
-        async with SemanticCache(HashingEmbedder(), standin.url) as cache:
+        async with SemanticCache(HashingEmbedder(), standin.url, timeout=5.0) as cache:
             await way(cache.store, ASKED, "x")
             standin.kill()
             while cache.stats().breaker == "closed":

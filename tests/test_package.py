@@ -55,7 +55,7 @@ class Embedder:
     model = "letters"
     def embed(self, texts):
         return [[t.count(c) + 0.1 for c in "abcdefgh"] for t in texts]
-with SemanticCache(Embedder(), "embedded://", on_error="raise") as cache:
+with SemanticCache(Embedder(), "embedded://", on_error="raise", timeout=20) as cache:
     cache.store("a question", "an answer")
     assert cache.lookup("a question?").answer == "an answer"
 for heavy in ("langchain_core", "llama_index", "torch", "typer", "rich"):

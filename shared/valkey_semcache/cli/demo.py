@@ -95,7 +95,7 @@ def _tables(console: Console, shown: Shown, url: str, folder: str) -> None:
 
 
 def _langchain_cache(url: str) -> LangChainCache:
-    return LangChainCache(MiniLMEmbeddings(), url, on_error="raise")
+    return LangChainCache(MiniLMEmbeddings(), url, on_error="raise", timeout=5.0)
 
 
 def _langchain_rows(url: str) -> list[Row]:
@@ -130,7 +130,7 @@ def _langchain_rows(url: str) -> list[Row]:
 
 
 def _llama_index_rows(url: str) -> list[Row]:
-    with LlamaIndexCache(MiniLMEmbedding(), url, on_error="raise") as cache:
+    with LlamaIndexCache(MiniLMEmbedding(), url, on_error="raise", timeout=5.0) as cache:
         first, second = (
             SemanticCacheLLM(ThroughChatModel(name=model_name(m), chat_model=m), cache)
             for m in chat_models(cached=False)
