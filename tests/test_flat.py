@@ -17,6 +17,7 @@ from tests.servers import Served
 from tests.waiting import wait_until
 from tests.words import word
 from valkey_semcache import Question, SemanticCache
+from valkey_semcache.index import flat
 from valkey_semcache.index import view as views
 from valkey_semcache.index.view import View, Views
 
@@ -191,6 +192,19 @@ async def test_meta_comes_back_after_another_process_has_cleared(plain: Served, 
             assert await way(cache.lookup, "red cat now")
         await way(one.clear)
         await way(other.lookup, "red cat today")
+        assert plain.admin.hget(f"{plain.name}:meta", "index") == b"flat"
+
+
+async def test_the_first_store_of_a_scope_brings_meta_back_too(
+    plain: Served, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cache_on(plain) as cache:
+        await way(cache.store, "red cat", "x")
+        plain.admin.unlink(f"{plain.name}:meta")
+        await way(cache.store, Question("red cat", context="soon"), "x")
+        assert not plain.admin.exists(f"{plain.name}:meta"), "not at every store"
+        monkeypatch.setattr(flat, "_REMIND_SECONDS", 0.0)
+        await way(cache.store, Question("red cat", context="later"), "x")
         assert plain.admin.hget(f"{plain.name}:meta", "index") == b"flat"
 
 

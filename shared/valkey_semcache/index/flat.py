@@ -8,6 +8,7 @@ log is gone, or was begun anew) is thrown away and read again.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from valkey_semcache.operations import (
 )
 
 _BATCH = 500  # commands in one pipeline
+_REMIND_SECONDS = 60.0  # after which the first store of a scope writes the meta hash again
 _TIDY_AT = 64  # dead entries that make it worth cleaning a log
 
 
@@ -39,8 +41,8 @@ class FlatIndex:
         dimension: Of the vectors.
         max_bytes: Memory for vectors in this process, over all scopes; those not asked for
             longest go first, and of a scope that alone is larger, the oldest entries.
-        begun: Writes the cache's meta hash; sent again when a log was lost, since what
-            took the log may have taken that too.
+        begun: Writes the cache's meta hash; sent again now and then when a log is begun or
+            was lost, since what took the logs may have taken that too.
     """
 
     kind: IndexKind = "flat"
@@ -50,6 +52,7 @@ class FlatIndex:
     ) -> None:
         self.dimension = dimension
         self._begun = begun
+        self._begun_at = time.monotonic()
         self._prefix = prefix
         self._log_prefix = log_prefix
         self._views = Views(dimension, max_bytes)
@@ -80,6 +83,9 @@ class FlatIndex:
         version = yield Script(LOG, f"{self._log_prefix}{scope}", token, ttl_ms, text_digest)
         self._views.get(scope).extend(int(version), f"~{token}".encode(), text_digest, vector)
         self._views.settle(scope)
+        if int(version) == 1 and time.monotonic() - self._begun_at > _REMIND_SECONDS:
+            self._begun_at = time.monotonic()
+            yield self._begun
 
     def forget(self) -> None:
         """Drop every copy."""
