@@ -42,3 +42,25 @@ def demo(
         demo.run_again(str(again))
     else:
         demo.run(questions, svg)
+
+
+@app.command(epilog="Example: semcache doctor valkeys://cache.example.org:6379")
+def doctor(
+    url: Annotated[
+        str | None,
+        typer.Argument(help="The server's URL; without it the environment's (VALKEY_URL, …)."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The cache's name.")] = "semcache",
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for a connection, and for each answer.")
+    ] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Look at a server and at a cache on it: what works, what does not, and what to do.
+
+    Nothing is written, and no password is shown. The exit code is 1 if a check failed.
+    """
+    from valkey_semcache.cli import doctor
+
+    if not doctor.run(url, name, timeout, as_json=as_json):
+        raise typer.Exit(1)

@@ -1,0 +1,197 @@
+"""Checks of one cache: what is written about it, its entries, and its indexes.
+
+Rule of this file: only commands that a user with the least rights may send are relied upon; what
+others tell (HGETALL, FT._LIST) is taken where it comes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from valkey_semcache.diagnosis.findings import Ask, Check, pairs, refused, text
+from valkey_semcache.digest import DIGEST_LENGTH, FORMAT
+from valkey_semcache.index.search import index_name
+from valkey_semcache.server.cluster import nodes_of
+
+_PAGE = 1000  # keys that one SCAN looks at
+_PAGES = 200  # at most so many, so that a large server is not walked through
+_HEX = f"[0-9a-f]{{{DIGEST_LENGTH}}}"
+
+
+def cache_checks(ask: Ask, name: str, searches: bool) -> tuple[list[Check], str | None]:
+    """What is stored under a cache's name, and the kind of index it was written with, if any.
+
+    Args:
+        ask: Asks the server.
+        name: The cache's name.
+        searches: Whether the server has valkey-search.
+    """
+    try:
+        entries, all_seen = _entries(ask, name)
+    except _NotAllowedError as error:
+        advice = "Give the rights of README's 'Access rights'."
+        return [Check("cache", "fail", f"keys cannot be listed: {error}", advice)], None
+    listed = ask("FT._LIST") if searches else []
+    indexes = sorted(map(text, listed)) if isinstance(listed, list) else []
+    models = {m[1] for i in indexes if (m := re.match(rf"{re.escape(name)}:({_HEX}):", i))}
+    models |= set(entries) | _models_in_meta(ask, name)
+    meta = _Meta(ask, name, sorted(models))
+    checks = [meta.check(searches), _entries_check(entries, all_seen, meta)]
+    if searches and meta.kind != "flat":
+        for model in sorted(models):
+            prefix = f"{name}:{model}:"
+            names = {i for i in indexes if i.startswith(prefix)} | {index_name(prefix)}
+            if meta.generations.get(model):
+                names.add(f"{prefix}hnsw:{meta.generations[model]}")
+            for index in sorted(names):
+                checks.append(_index_check(ask, index, model, meta.dimensions.get(model), entries))
+    return checks, meta.kind
+
+
+class _NotAllowedError(Exception):
+    """The user may not look."""
+
+
+class _Meta:
+    """The cache's meta hash: format, kind of index, and of each model dimension and generation."""
+
+    def __init__(self, ask: Ask, name: str, models: list[str]) -> None:
+        self.name = name
+        fields = ["format", "index"]
+        fields += [f"{what}:{m}" for what in ("dimension", "generation") for m in models]
+        reply = ask("HMGET", f"{name}:meta", *fields)
+        self.error = None if isinstance(reply, list) else reply
+        told = reply if isinstance(reply, list) else [None] * len(fields)
+        values = [None if value is None else text(value) for value in told]
+        self.format: str | None = values[0]
+        self.kind: str | None = values[1]
+        numbers = [int(v) if v and v.isdecimal() else None for v in values[2:]]
+        self.dimensions = dict(zip(models, numbers[: len(models)], strict=True))
+        self.generations = dict(zip(models, numbers[len(models) :], strict=True))
+
+    def check(self, searches: bool) -> Check:
+        """Whether this release and this server can go on with what is written."""
+        clear = "clear() the cache, or give it another name=."
+        if self.error is not None:
+            return Check("cache", "fail", f"{self.name}:meta cannot be read: {self.error}", clear)
+        if self.format is None and self.kind is None:
+            found = f"{self.name!r} is not begun yet"
+            return Check("cache", "pass", found, "The first store creates it.")
+        dimensions = ", ".join(str(d) for d in self.dimensions.values() if d is not None)
+        found = f"{self.name!r}: format {self.format}, index {self.kind}, "
+        found += f"dimensions {dimensions or 'not known'}"
+        if self.format is None or not self.format.isdecimal():
+            return Check("cache", "fail", found, f"The format is no number: {clear}")
+        if int(self.format) > FORMAT:
+            return Check(
+                *("cache", "fail", found),
+                f"This release reads format {FORMAT}: update valkey-semcache, or give the cache "
+                "another name=.",
+            )
+        if self.kind == "search" and not searches:
+            return Check(
+                *("cache", "fail", found),
+                "It was written with valkey-search, which this server has not: use one that has, "
+                f"or {clear}",
+            )
+        if self.kind == "flat" and searches:
+            return Check(
+                *("cache", "warn", found),
+                f"The server could search, but the cache goes on with the flat index: {clear}",
+            )
+        return Check("cache", "pass", found)
+
+
+def _models_in_meta(ask: Ask, name: str) -> set[str]:
+    """Digests of the embedding models that the meta hash names, if it may be read whole."""
+    found = (re.fullmatch(rf"dimension:({_HEX})", f) for f in pairs(ask("HGETALL", f"{name}:meta")))
+    return {match[1] for match in found if match}
+
+
+def _entries(ask: Ask, name: str) -> tuple[Counter[str], bool]:
+    """How many entries each embedding model has, and whether all keys were looked at."""
+    is_entry = re.compile(rf"{re.escape(name)}:({_HEX}):{_HEX}:{_HEX}")
+    counted: Counter[str] = Counter()
+    all_seen = True
+    for node in _nodes(ask):
+        cursor: Any = 0
+        for _ in range(_PAGES):
+            reply = node("SCAN", cursor, "MATCH", f"{name}:*", "COUNT", _PAGE)
+            if not isinstance(reply, tuple | list):
+                raise _NotAllowedError(reply)
+            cursor = int(reply[0])
+            keys = map(text, reply[1])
+            counted.update(m[1] for key in keys if (m := is_entry.fullmatch(key)))
+            if cursor == 0:
+                break
+        all_seen &= cursor == 0
+    return counted, all_seen
+
+
+def _nodes(ask: Ask) -> Iterator[Ask]:
+    for node in nodes_of(ask.client):
+        yield ask if node is None else Ask(ask.client.get_valkey_connection(node))
+
+
+def _entries_check(entries: Counter[str], all_seen: bool, meta: _Meta) -> Check:
+    found = f"{'' if all_seen else 'at least '}{_number(entries.total(), 'entry', 'entries')}"
+    if len(entries) > 1:
+        found += f" of {len(entries)} embedding models"
+    # An entry that is found by its very words only needs no index.
+    strays = sum(count for model, count in entries.items() if meta.dimensions.get(model) is None)
+    if strays:
+        return Check(
+            *("entries", "warn", f"{found}, {strays} of them of a model without an index"),
+            "They are found by their very words only. The next store by meaning creates the "
+            "index; or clear() the cache.",
+        )
+    return Check("entries", "pass", found)
+
+
+def _index_check(
+    ask: Ask, index: str, model: str, dimension: int | None, entries: Counter[str]
+) -> Check:
+    name = "index " + ":".join(part[:8] for part in index.split(":")[1:])
+    reply = ask("FT.INFO", index)
+    if refused(reply):
+        return Check(name, "fail", str(reply), "Give the rights of README's 'Access rights'.")
+    if not isinstance(reply, list | dict):
+        verdict = "warn" if entries[model] else "pass"
+        advice = "The next look-up or store creates it, and it is filled in the background."
+        return Check(name, verdict, "not in the server", advice)  # type: ignore[arg-type]
+    info = pairs(reply)
+    vector = _vector(info.get("attributes", []))
+    stored = int(vector.get("dimensions", 0))
+    failures = int(info.get("hash_indexing_failures", 0))
+    kind = pairs(vector.get("algorithm"))
+    options = [f"{o} {text(kind[o])}" for o in ("m", "ef_construction", "ef_runtime") if o in kind]
+    parts = [text(kind.get("name", "of unknown kind")), *options, f"{stored} dimensions"]
+    parts += [_number(int(info.get("num_docs", 0)), "document", "documents")]
+    parts += [_number(failures, "indexing failure", "indexing failures")]
+    found = ", ".join(parts)
+    if dimension is not None and dimension != stored:
+        advice = f"The cache's entries have {dimension} dimensions: clear() it."
+        return Check(name, "fail", found, advice)
+    if text(info.get("backfill_in_progress", "0")) != "0":
+        share = float(text(info.get("backfill_complete_percent", "0")))
+        found += f", filling up ({share:.0%})"
+        return Check(name, "warn", found, "Look-ups may miss older entries until it is full.")
+    if failures:
+        advice = "Entries with a vector of another size are not found by meaning: clear() them."
+        return Check(name, "warn", found, advice)
+    return Check(name, "pass", found)
+
+
+def _vector(attributes: Iterable[Any]) -> dict[str, Any]:
+    """What FT.INFO says of the vector attribute, in both releases."""
+    for attribute in map(pairs, attributes):
+        if text(attribute.get("type")) == "VECTOR":
+            return pairs(attribute.get("index"))
+    return {}
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
