@@ -11,7 +11,7 @@ from typing import Any
 
 from valkey_semcache.digest import DIGEST_LENGTH
 from valkey_semcache.index.search import drop_index, index_name
-from valkey_semcache.operations import Command, Flow, Nodes, replies_to
+from valkey_semcache.operations import Command, Flow, Nodes, replies_to, unless_wrong_type
 
 _PAGE = 1000  # keys that one SCAN looks at
 
@@ -29,12 +29,18 @@ def clear_all(name: str, prefix: str) -> Flow[int]:
         How many entries were removed.
     """
     is_entry, is_ours = _entry_pattern(name), _our_pattern(name)
-    dropped = {prefix}
+    meta = yield from unless_wrong_type(Command("HMGET", f"{name}:meta", "index"))
+    # A flat cache has no index in the server, and perhaps no right to drop one.
+    has_indexes = meta is None or meta[0] != b"flat"
+    dropped: set[str] = set()
     removed = 0
-    yield from drop_index(index_name(prefix))
+    if has_indexes:
+        dropped.add(prefix)
+        yield from drop_index(index_name(prefix))
     pages = _Pages(name)
     while (keys := (yield from pages.next())) is not None:
-        for other in {m[0].decode() for key in keys if (m := is_entry.match(key))} - dropped:
+        others = {m[0].decode() for key in keys if (m := is_entry.match(key))} - dropped
+        for other in others if has_indexes else ():
             dropped.add(other)
             yield from drop_index(index_name(other))
         ours = [key for key in keys if is_ours.fullmatch(key)]
