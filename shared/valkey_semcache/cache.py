@@ -53,8 +53,8 @@ class SemanticCache:
         embedding: The embedding model: an object with `embed(texts)`, see `Embedder`.
         url: The server: `valkey://`, `valkeys://` (TLS), `redis://`, `rediss://`, `unix://`,
             or `embedded://` for a server of this process's own (`embedded:///path` keeps its
-            data there, and serves all processes that name it). None for the environment's: `VALKEY_URL`, else `VALKEY_HOST` and
-            kin, else the same with `REDIS_`.
+            data there, and serves all processes that name it). None for the environment's:
+            `VALKEY_URL`, else `VALKEY_HOST` and kin, else the same with `REDIS_`.
         similarity_threshold: Cosine similarity from which another wording is served, 0 to 1.
         ttl: Seconds an entry lives, or a `timedelta`; None for ever.
         name: Begins every key of this cache. 1 to 64 letters, digits, `_`, `.`, `-`.
