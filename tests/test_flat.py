@@ -275,10 +275,12 @@ def test_a_copy_finds_what_a_plain_product_finds() -> None:
         view.discard(str(gone))
     alive = [int(d) for d in view.digests()]
     for query in unit(rng, 50):
-        expected = sorted(alive, key=lambda n: -float(rows[n] @ query))[:3]
-        found = view.best(query, 3)
-        assert [int(digest) for digest, _ in found] == expected
-        assert [s for _, s in found] == pytest.approx([float(rows[n] @ query) for n in expected])
+        for count in (1, 3, 16, 17, 40, 400):
+            expected = sorted(alive, key=lambda n: -float(rows[n] @ query))[:count]
+            found = view.best(query, count)
+            assert [int(digest) for digest, _ in found] == expected
+            similarities = [float(rows[n] @ query) for n in expected]
+            assert [s for _, s in found] == pytest.approx(similarities, abs=1e-6)
 
 
 def test_applying_the_same_piece_of_a_log_twice_changes_nothing() -> None:
