@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
+
+from valkey_semcache.shown import Shown
 
 Tier = Literal["local", "exact", "semantic"]
 """Where a hit came from: this process, the very words in Valkey, or near ones there."""
@@ -23,28 +24,8 @@ MissReason = Literal[
 ]
 
 
-class _Shown:
-    """Rows of text as an HTML table for notebooks."""
-
-    __slots__ = ()
-
-    def _rows(self) -> list[tuple[str, str]]:
-        raise NotImplementedError
-
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in self._rows()
-        )
-        return f"<table>{cells}</table>"
-
-    def __str__(self) -> str:
-        return "\n".join(f"{name:<12} {value}" for name, value in self._rows())
-
-
 @dataclass(frozen=True, slots=True, repr=False)
-class Hit(_Shown):
+class Hit(Shown):
     """An answer was found. True in a condition.
 
     Args:
@@ -105,7 +86,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Miss(_Shown):
+class Miss(Shown):
     """No answer. False in a condition.
 
     Args:

@@ -10,10 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.outcome import Hit, Miss
+from valkey_semcache.shown import Shown
 
 logger = logging.getLogger("valkey_semcache")
 
@@ -21,7 +21,7 @@ _QUIET_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Shown):
     """A snapshot, since the cache was made. Printable, and a table in Jupyter.
 
     Args:
@@ -70,16 +70,6 @@ class Stats:
             ("breaker", self.breaker),
             ("index", self.index or "not used yet"),
         ]
-
-    def __str__(self) -> str:
-        return "\n".join(f"{name:<13} {value}" for name, value in self._rows())
-
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td></tr>"
-            for name, value in self._rows()
-        )
-        return f"<table>{cells}</table>"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
