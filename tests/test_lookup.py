@@ -368,6 +368,8 @@ async def test_a_miss_says_when_the_same_text_is_stored_under_another_context(
     assert miss.elsewhere
     assert "volatile" in str(miss)
     assert not (await way(cache.lookup, OTHER)).elsewhere
+    stranger = cache.with_namespace("globex")
+    assert not (await way(stranger.lookup, ASKED)).elsewhere, "a tenant learns nothing of another"
 
 
 async def test_questions_are_not_kept_when_told_so(make: Make, way: Way, served: Served) -> None:
