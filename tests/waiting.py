@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -16,3 +17,15 @@ def wait_until(fact: Callable[[], object], seconds: float = 20.0) -> None:
     while not fact():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.002)
+
+
+async def await_until(fact: Callable[[], object], seconds: float = 20.0) -> None:
+    """The same, while the event loop goes on.
+
+    Raises:
+        AssertionError: It was not within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.001)
