@@ -1,0 +1,88 @@
+"""How a store and a delete go, step by step.
+
+Rule of this file: decisions, no I/O. An entry is written in one atomic step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from valkey_semcache.answer import Envelope, place_of
+from valkey_semcache.embedding import Vector
+from valkey_semcache.entries import fields_of, milliseconds
+from valkey_semcache.index.contract import VectorIndex
+from valkey_semcache.index.scripts import STORE
+from valkey_semcache.notes import Notes
+from valkey_semcache.operations import Command, Flow, Script
+from valkey_semcache.question import Address
+
+
+class Storing:
+    """The flows that write.
+
+    Args:
+        notes: What look-ups left for stores.
+        index: Opens the index for vectors of a dimension.
+        vector: Embeds a question, unless it was embedded lately.
+        store_questions: Whether the questions' texts are kept in Valkey.
+    """
+
+    def __init__(
+        self,
+        notes: Notes,
+        index: Callable[[int], Flow[VectorIndex]],
+        vector: Callable[[Address], Flow[Vector]],
+        *,
+        store_questions: bool,
+    ) -> None:
+        self._notes = notes
+        self._index = index
+        self._vector = vector
+        self._store_questions = store_questions
+
+    def store(
+        self,
+        address: Address,
+        codec: str,
+        content: bytes,
+        ttl: float | None,
+        usage: Mapping[str, int] | None,
+    ) -> Flow[None]:
+        """Write an entry in one atomic step; the flat index notes it in a second.
+
+        Args:
+            address: The question's.
+            codec: Name of the codec that wrote `content`.
+            content: The answer.
+            ttl: Seconds until it expires, or None for never.
+            usage: Tokens the answer cost.
+        """
+        note = self._notes.take(address)
+        now = time.time()
+        envelope = Envelope(
+            place=place_of(address.key),
+            codec=codec,
+            content=content,
+            created=now,
+            expires=None if ttl is None else now + ttl,
+            model=address.model,
+            question=address.text if self._store_questions else None,
+            usage=usage,
+        )
+        fields = fields_of(address, envelope)
+        ttl_ms = milliseconds(ttl)
+        if not address.semantic:
+            yield Script(STORE, address.key, ttl_ms, 0, *fields)
+        else:
+            vector = note.vector if note else (yield from self._vector(address))
+            index = yield from self._index(len(vector))
+            fields += ("s", address.scope, "b", address.family, "v", vector.tobytes())
+            yield Script(STORE, address.key, ttl_ms, 1, *fields)
+            yield from index.added(address.scope, address.text_digest, vector, ttl_ms)
+        self._notes.stored(address)
+
+    def delete(self, address: Address) -> Flow[bool]:
+        """Remove the entry of just these words; whether there was one."""
+        removed = yield Command("UNLINK", address.key)
+        return bool(removed)
