@@ -11,16 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-from valkey_semcache.clear import clear_all, clear_matching
 from valkey_semcache.codec import Codec, TextCodec
 from valkey_semcache.digest import Digests
 from valkey_semcache.drive import Drive
 from valkey_semcache.embedding import EmbeddingModel
-from valkey_semcache.errors import ConfigurationError, NotStorableError
 from valkey_semcache.flow import Flows
 from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.notes import Notes
-from valkey_semcache.operations import Flow
 from valkey_semcache.options import (
     TTL,
     UNSET,
@@ -37,12 +34,13 @@ from valkey_semcache.options import (
     checked_ttl,
 )
 from valkey_semcache.outcome import Hit, Miss
-from valkey_semcache.question import Address, Addressing, Question
+from valkey_semcache.question import Addressing, Question
+from valkey_semcache.removing import Removing
 from valkey_semcache.server import Server
 from valkey_semcache.stats import Counters, Stats
 
 
-class SemanticCache:
+class SemanticCache(Removing):
     """Answers kept in Valkey, found by their question's words or by their meaning.
 
     Nothing is connected or asked before the first use. Look-ups and stores never raise for
@@ -272,54 +270,6 @@ class SemanticCache:
         self._counters.count("stored")
         return True
 
-    def delete(self, question: Question | str) -> bool:
-        """Remove the answer stored for just these words; whether there was one.
-
-        Raises:
-            ServerError: Valkey could not be reached or refused.
-        """
-        return self._drive.run(self._flows.delete(self._address(question)))
-
-    async def adelete(self, question: Question | str) -> bool:
-        """The same as `delete`, without blocking the event loop."""
-        return await self._drive.arun(self._flows.delete(self._address(question)))
-
-    def clear(
-        self, *, namespace: str | None = None, identity: str | None = None, model: str | None = None
-    ) -> int:
-        """Remove entries of this cache's name; with arguments, only those that match them all.
-
-        Without arguments the indexes go too, and come back at the next use. Other keys in
-        the server are never touched. A view made by `with_namespace` clears its own tenant's
-        entries, unless another is named.
-
-        Args:
-            namespace: Only this tenant's.
-            identity: Only those of this model with these parameters (`llm_string`).
-            model: Only those of this model's name.
-
-        Returns:
-            How many entries were removed.
-
-        Raises:
-            ServerError: Valkey could not be reached or refused. Some entries may be left.
-        """
-        flow = self._clear(namespace, identity, model)
-        try:
-            return self._drive.run(flow)
-        finally:
-            self._flows.forget()
-
-    async def aclear(
-        self, *, namespace: str | None = None, identity: str | None = None, model: str | None = None
-    ) -> int:
-        """The same as `clear`, without blocking the event loop."""
-        flow = self._clear(namespace, identity, model)
-        try:
-            return await self._drive.arun(flow)
-        finally:
-            self._flows.forget()
-
     def stats(self) -> Stats:
         """What this cache has done in this process."""
         index = self._flows.index
@@ -344,78 +294,3 @@ class SemanticCache:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    # What an adapter needs beside the above
-
-    def skip(self, reason: str) -> None:
-        """Count an answer that is not to be stored, by reason."""
-        self._counters.count("not_stored", reason)
-
-    def missed(self, detail: str) -> Miss:
-        """Count a request that is not to be looked up, and the miss for it."""
-        miss = Miss("not_cacheable", detail)
-        self._counters.seen(miss)
-        return miss
-
-    # Steps shared by the sync and the async methods
-
-    def _address(self, question: Question | str) -> Address:
-        if isinstance(question, str):
-            question = Question(question)
-        elif not isinstance(question, Question):
-            raise ConfigurationError(
-                f"A question is a string or a Question, not {type(question).__name__}."
-            )
-        return self._addressing.address(question, self._namespace)
-
-    def _lookup(
-        self, question: Question | str, codec: Codec | None, threshold: float | None
-    ) -> Flow[Hit | Miss]:
-        threshold = self._threshold if threshold is None else checked_threshold(threshold)
-        return self._flows.lookup(self._address(question), codec or self._codec, threshold)
-
-    def _store(
-        self,
-        question: Question | str,
-        answer: Any,
-        codec: Codec | None,
-        ttl: TTL | Unset,
-        usage: Mapping[str, int] | None,
-    ) -> Flow[None] | None:
-        codec = codec or self._codec
-        seconds = self._ttl if ttl is UNSET else checked_ttl(ttl)
-        address = self._address(question)
-        try:
-            content = codec.encode(answer)
-        except NotStorableError as error:
-            self.skip("not storable")
-            self._counters.warn("not storable", "An answer is not cached: %s", error)
-            return None
-        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-            self._not_stored(error)
-            return None
-        return self._flows.store(address, codec.name, content, seconds, usage)
-
-    def _clear(self, namespace: str | None, identity: str | None, model: str | None) -> Flow[int]:
-        namespace = self._clears if namespace is None else namespace
-        wanted = {"n": ("namespace", namespace), "i": ("identity", identity), "m": ("model", model)}
-        digests = {
-            field: self._digests(label, value)
-            for field, (label, value) in wanted.items()
-            if value is not None
-        }
-        if digests:
-            return clear_matching(self._name, digests)
-        return clear_all(self._name, self._prefix)
-
-    def _missed(self, error: Exception) -> Miss:
-        self._counters.failed("a look-up", error)
-        if self._raises:
-            raise error
-        return Miss("error", f"{type(error).__name__}: {error}")
-
-    def _not_stored(self, error: Exception) -> bool:
-        self._counters.failed("a store", error)
-        if self._raises:
-            raise error
-        return False
