@@ -11,7 +11,7 @@ No command of a client is known here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,12 @@ from tests.standin.index import Index
 from tests.standin.release import Release
 from tests.standin.resp import Failure, Push
 from tests.standin.schema import Schema
+from tests.standin.topology import Topology, key_of, read_topology
 from tests.standin.wire import Address, Command, ServerGoneError, Wire
 
-# Refused by a server that is over its `maxmemory`, as FT.SEARCH is, and without effect.
-PROBE: Command = ("SETRANGE", "stand-in probe", 0, "")
+PROBE_KEY = b"stand-in probe"
+# What a node of a cluster says of a key that is not, or no longer, on it; and a replica of a write.
+ELSEWHERE = ("MOVED ", "ASK ", "TRYAGAIN ", "READONLY ")
 SCAN_COUNT = 5_000
 KEYS_AT_ONCE = 2_000
 # So many changed keys are read without waiting for a search, which would have to wait for them.
@@ -52,10 +54,26 @@ class Followed:
 
 
 class Mirror:
-    """The indexes of one database."""
+    """The indexes of one database.
 
-    def __init__(self, address: Address, db: int, release: Release) -> None:
+    Args:
+        address: of the server behind.
+        db: the number of the database.
+        release: which release of the module to be.
+        started_anew: in a cluster: called when the process behind is another one than before.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        db: int,
+        release: Release,
+        started_anew: Callable[[], None] | None = None,
+    ) -> None:
         self.db = db
+        self.topology = Topology()
+        """In a cluster, how the server behind saw it at the last `sync`."""
+        self._started_anew = started_anew
         self.followed: dict[bytes, Followed] = {}
         self.foreign_flushes = 0
         """FLUSHDBs of other databases under way; the server announces them to us as well."""
@@ -94,8 +112,10 @@ class Mirror:
         return self._queued
 
     async def read(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to these commands, read as one step."""
+        """The replies to these commands, read as one step; in a cluster, one by one."""
         wire = await self._connected()
+        if self._in_cluster:
+            return await self._ask(wire, commands)
         replies = await wire.request(["MULTI"], *commands, ["EXEC"])
         if isinstance(replies[-1], Failure):
             raise RefusedError(replies[-1])
@@ -117,13 +137,50 @@ class Mirror:
             await asyncio.wait([before])
         self._running, self._queued = self._queued, None
         wire = await self._connected()
-        [answer] = await wire.request(PROBE)
-        full = answer if isinstance(answer, Failure) and answer.text.startswith("OOM") else None
-        if isinstance(answer, Failure) and full is None:
-            raise RefusedError(answer)
+        full = await self._probe(wire)
         await self._backfill(wire)
         await self._refresh(wire)
         return full
+
+    async def _probe(self, wire: Wire) -> Failure | None:
+        """Whether the server is over its `maxmemory`, by a command without effect that it then
+        refuses, as it refuses FT.SEARCH."""
+        questions: list[Command] = [["SETRANGE", PROBE_KEY, 0, ""]]
+        if self._in_cluster:
+            key = key_of(self.topology.myself, PROBE_KEY)
+            questions = [["SETRANGE", key, 0, ""] if key else ["PING"], ["CLUSTER", "NODES"]]
+        answer, *others = await wire.request(*questions)
+        if isinstance(answer, Failure):
+            if answer.text.startswith("OOM"):
+                return answer
+            if not answer.text.startswith(ELSEWHERE):
+                raise RefusedError(answer)
+        for reply in others:
+            if isinstance(reply, Failure):
+                raise RefusedError(reply)
+            self._look_around(read_topology(reply))
+        return None
+
+    def _look_around(self, topology: Topology) -> None:
+        """Slots that come are not announced key by key."""
+        if topology.served != self.topology.served:
+            self._rescan()
+        self.topology = topology
+
+    def _rescan(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for followed in self.followed.values():
+            followed.note(followed.index.rows)
+            followed.scan_at = followed.scan_at or now
+
+    @property
+    def _in_cluster(self) -> bool:
+        return self._started_anew is not None
+
+    async def _ask(self, wire: Wire, commands: Sequence[Command]) -> list[Any]:
+        """The replies to commands on one key each, also where its slot is just arriving."""
+        asking: list[Command] = [x for command in commands for x in (["ASKING"], command)]
+        return (await wire.request(*asking))[1::2]
 
     async def _connected(self) -> Wire:
         async with self._connecting:
@@ -156,9 +213,11 @@ class Mirror:
         if run_id != self._run_id:
             # Another process: what the module had in memory ended with the one before.
             self.followed.clear()
-        for followed in self.followed.values():
-            followed.note(followed.index.rows)
-            followed.scan_at = followed.scan_at or loop.time()
+            if self._started_anew is not None and self._run_id is not None:
+                self._started_anew()
+        if self._in_cluster:
+            await wire.request(["READONLY"])
+        self._rescan()
         self._run_id, self.foreign_flushes = run_id, 0
         return wire
 
@@ -175,9 +234,17 @@ class Mirror:
                 self._next_round()
 
     def _flushed(self) -> None:
-        """FLUSHALL and FLUSHDB take the indexes with them."""
+        """FLUSHALL and FLUSHDB take the indexes with them; those of a cluster stay, empty.
+
+        A replica that is filled anew says the same before it reads what its primary has sent.
+        """
         if self.foreign_flushes:
             self.foreign_flushes -= 1
+        elif self._in_cluster:
+            now = asyncio.get_running_loop().time()
+            for name, followed in self.followed.items():
+                emptied = Index(self._release, followed.index.schema)
+                self.followed[name] = Followed(emptied, scan_at=now)
         else:
             self.followed.clear()
 
@@ -221,12 +288,13 @@ class Mirror:
         self, wire: Wire, identifiers: tuple[bytes, ...], by_key: dict[bytes, list[Index]]
     ) -> None:
         reads: list[Command] = [["HMGET", x, *identifiers] for x in by_key]
-        documents = dict(zip(by_key, await wire.request(*reads), strict=True))
+        ask = self._ask if self._in_cluster else _request
+        documents = dict(zip(by_key, await ask(wire, reads), strict=True))
         # HMGET does not tell a hash without these fields from no hash at all.
         bare = [x for x, values in documents.items() if _is_bare(values)]
         lengths: list[Command] = [["HLEN", x] for x in bare]
-        counted = await wire.request(*lengths)
-        gone = {x for x, length in zip(bare, counted, strict=True) if not length}
+        counted = await ask(wire, lengths)
+        gone = {x for x, n in zip(bare, counted, strict=True) if isinstance(n, Failure) or not n}
         for key, values in documents.items():
             for index in by_key[key]:
                 if key in gone or isinstance(values, Failure):
@@ -241,10 +309,15 @@ def _forget(task: asyncio.Task[Failure | None]) -> None:
         task.exception()
 
 
+async def _request(wire: Wire, commands: Sequence[Command]) -> list[Any]:
+    return await wire.request(*commands)
+
+
 def _is_bare(values: Any) -> bool:
     if not isinstance(values, Failure):
         return all(x is None for x in values)
-    # A key of another type is no document; any other error says nothing of the key.
-    if not values.text.startswith("WRONGTYPE"):
+    # A key of another type is no document, nor is one on another node; any other error says
+    # nothing of the key.
+    if not values.text.startswith(("WRONGTYPE", *ELSEWHERE)):
         raise RefusedError(values)
     return False

@@ -9,24 +9,31 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from tests.standin.args import Arguments, CommandError, show
-from tests.standin.index import Found, Index
+from tests.standin.coordinator import Coordinator, Entry, Partial
+from tests.standin.index import Index
 from tests.standin.info import describe
 from tests.standin.mirror import Followed, Mirror, RefusedError
-from tests.standin.query import Query, Returned, read_query
+from tests.standin.query import Query, read_query
 from tests.standin.release import REFUSED_WHEN_FULL, Release
 from tests.standin.resp import Failure, Simple
-from tests.standin.schema import read_schema
-from tests.standin.wire import Address, Command
-
-# 1.2 looks up the content of half as many hits again as it was asked for, in case some are gone.
-SPARE_HITS = 1.5
+from tests.standin.schema import Schema, read_schema
+from tests.standin.searching import contents, find, is_count_alone, reply_of, search
+from tests.standin.wire import Address
 
 
 class SearchModule:
-    """valkey-search, of one release, over every database of the server behind."""
+    """valkey-search, of one release, over every database of the server behind.
 
-    def __init__(self, release: Release, address: Address) -> None:
+    With a coordinator it is one node of a cluster.
+    """
+
+    def __init__(
+        self, release: Release, address: Address, coordinator: Coordinator | None = None
+    ) -> None:
         self.release = release
+        self.entries: dict[bytes, Entry] = {}
+        """In a cluster, what this node knows of the cluster's indexes."""
+        self._coordinator = coordinator
         self.backfill_delay = 0.0
         self.mirrors: dict[int, Mirror] = {}
         self._address = address
@@ -48,13 +55,13 @@ class SearchModule:
         Raises:
             ServerGoneError: the server behind cannot be reached.
         """
-        mirror = self.mirrors.get(db)
-        if mirror is None:
-            mirror = self.mirrors[db] = Mirror(self._address, db, self.release)
+        mirror = self._mirror(db)
         try:
             full = await mirror.sync()
             if full is not None and name in REFUSED_WHEN_FULL:
                 return full
+            if mirror.topology.is_replica and "write" in self.release.command_flags[name]:
+                return Failure("READONLY You can't write against a read only replica.")
             return await self._commands[name](mirror, list(args))
         except RefusedError as error:
             return error.failure
@@ -71,6 +78,12 @@ class SearchModule:
             if mirror.db != db:
                 mirror.foreign_flushes += step
 
+    def _mirror(self, db: int) -> Mirror:
+        if db not in self.mirrors:
+            started_anew = self._forget if self._coordinator is not None else None
+            self.mirrors[db] = Mirror(self._address, db, self.release, started_anew)
+        return self.mirrors[db]
+
     # Indexes.
 
     async def _create(self, mirror: Mirror, items: list[bytes]) -> Any:
@@ -78,14 +91,46 @@ class SearchModule:
         if schema.name in mirror.followed:
             text = self.release.index_exists.format(name=show(schema.name), db=mirror.db)
             raise CommandError(text)
-        await mirror.add(schema, self.backfill_delay)
+        await self._change(mirror, schema.name, schema, items)
         return Simple("OK")
+
+    async def _change(
+        self, mirror: Mirror, name: bytes, schema: Schema | None, items: list[bytes]
+    ) -> None:
+        """Makes an index, or drops it where there is no schema; in a cluster, on all nodes."""
+        if self._coordinator is not None:
+            known = self.entries.get(name)
+            made = tuple(items) if schema is not None else None
+            self.entries[name] = Entry(known.version + 1 if known else 0, made)
+        await self._apply(mirror, name, schema)
+        if self._coordinator is not None:
+            await self._coordinator.spread(self, mirror.topology, name)
+
+    async def _apply(self, mirror: Mirror, name: bytes, schema: Schema | None) -> None:
+        mirror.followed.pop(name, None)
+        if schema is not None:
+            await mirror.add(schema, self.backfill_delay)
+
+    async def take(self, name: bytes, entry: Entry) -> None:
+        """Hears from another node of the cluster what has become of a name."""
+        if entry.outdates(self.entries.get(name)):
+            mirror = self._mirror(0)
+            await mirror.sync()
+            self.entries[name] = entry
+            items = None if entry.items is None else list(entry.items)
+            await self._apply(mirror, name, items and read_schema(self.release, items))
+
+    def _forget(self) -> None:
+        """The process behind is another one, which was told of no index yet."""
+        self.entries.clear()
+        assert self._coordinator is not None
+        self._coordinator.remind_later(self)
 
     async def _drop(self, mirror: Mirror, items: list[bytes]) -> Any:
         if len(items) != 1:
             raise self._wrong_arity("FT.DROPINDEX")
         self._known(mirror, items[0])
-        del mirror.followed[items[0]]
+        await self._change(mirror, items[0], None, items)
         return Simple("OK")
 
     async def _list(self, mirror: Mirror, items: list[bytes]) -> Any:
@@ -124,100 +169,32 @@ class SearchModule:
     # Searching.
 
     async def _search(self, mirror: Mirror, items: list[bytes]) -> Any:
-        args = Arguments(items)
-        index = self._known(mirror, args.take()).index
-        query = read_query(self.release, index.schema, args.items[args.at :])
-        if query.knn is not None:
-            found = index.nearest(query.knn, query.where)
-        else:
-            assert query.where is not None
-            found = index.matching(query.where)
-        total = len(found)
-        beyond_k = query.knn is not None and query.first >= query.knn.k
-        if query.count == 0 or beyond_k:
-            return [total]
+        index, query = self._query(mirror, items)
+        if self._coordinator is None:
+            return await search(mirror, self.release, index, query)
+        partial = await self._coordinator.search(self, mirror.topology, items, query)
+        if is_count_alone(query):
+            return [partial.total]
         window = slice(query.first, query.first + query.count)
         if query.no_content:
-            return [total, *(x.key for x in found[window])]
-        if not self.release.needs_vector and query.sort_by is None:
-            # 1.2 cuts first and looks up the content of what is left.
-            spare = int(min(query.count, total) * SPARE_HITS)
-            found, window = found[query.first :][:spare], slice(0, query.count)
-        hits = await self._contents(mirror, index, query, found)
-        total -= len(found) - len(hits)
-        if query.sort_by is not None:
-            _sort(index, query, hits)
-        reply: list[Any] = [total]
-        for hit, values in hits[window]:
-            reply.append(hit.key)
-            if query.with_sort_keys and query.knn is None:
-                reply.append(b"#" + (values.get(query.sort_by or b"") or b""))
-            reply.append(_shown(query, hit, values))
-        return reply
+            return [partial.total, *(hit.key for hit, _ in partial.hits[window])]
+        return reply_of(index, query, partial.total, partial.hits, window)
 
-    async def _contents(
-        self, mirror: Mirror, index: Index, query: Query, found: list[Found]
-    ) -> list[tuple[Found, dict[bytes, bytes]]]:
-        """What the hits hold now. Those that went or changed meanwhile are left out."""
-        fields = index.schema.fields.values()
-        filtered = [x.identifier for x in fields if x.alias not in index.vectors]
-        returned = [x.identifier for x in query.returned]
-        names = list(dict.fromkeys([*filtered, *returned]))
-        commands: list[Command] = []
-        for hit in found:
-            commands.append(["HMGET", hit.key, *names] if query.returned else ["HGETALL", hit.key])
-            if query.knn is None:
-                commands.append(["EXISTS", hit.key])
-            else:
-                commands.append(["HEXISTS", hit.key, query.knn.field.identifier])
-        replies = await mirror.read(commands) if commands else []
-        hits: list[tuple[Found, dict[bytes, bytes]]] = []
-        for hit, content, there in zip(found, replies[::2], replies[1::2], strict=True):
-            if there != 1 or isinstance(content, Failure):
-                continue
-            if query.returned:
-                pairs = zip(names, content, strict=True)
-                content = {name: value for name, value in pairs if value is not None}
-            if query.where is None or query.where.accepts(index.parse(content)):
-                hits.append((hit, content))
-        return hits
+    async def partial(self, items: list[bytes]) -> Partial:
+        """What this node of a cluster finds."""
+        mirror = self._mirror(0)
+        await mirror.sync()
+        index, query = self._query(mirror, items)
+        found = find(index, query)
+        if query.no_content or is_count_alone(query):
+            return Partial(len(found), [(x, {}) for x in found])
+        hits = await contents(mirror, index, query, found)
+        return Partial(len(hits), hits)
 
-
-def _sort(index: Index, query: Query, hits: list[tuple[Found, dict[bytes, bytes]]]) -> None:
-    by = query.sort_by or b""
-    field = index.schema.fields[by].identifier
-
-    def key(hit: tuple[Found, dict[bytes, bytes]]) -> Any:
-        text = hit[1][field]
-        try:
-            return float(text) if by in index.numbers else text
-        except ValueError:
-            return 0.0
-
-    have = [x for x in hits if field in x[1]]
-    lack = [x for x in hits if field not in x[1]]
-    hits[:] = sorted(have, key=key, reverse=query.descending) + lack
-
-
-def _shown(query: Query, hit: Found, values: dict[bytes, bytes]) -> list[bytes]:
-    score: list[bytes] = []
-    if query.knn is not None:
-        score = [query.knn.score_as, b"%.12g" % hit.distance]
-    if not query.returned:
-        return score + [x for pair in values.items() for x in pair]
-    shown: list[bytes] = []
-    for field in query.returned:
-        shown += score if _is_score(query, field) else _pair(field, values)
-    return shown
-
-
-def _is_score(query: Query, field: Returned) -> bool:
-    return query.knn is not None and query.knn.score_as == field.identifier
-
-
-def _pair(field: Returned, values: dict[bytes, bytes]) -> list[bytes]:
-    value = values.get(field.identifier)
-    return [] if value is None else [field.shown_as, value]
+    def _query(self, mirror: Mirror, items: list[bytes]) -> tuple[Index, Query]:
+        args = Arguments(items)
+        index = self._known(mirror, args.take()).index
+        return index, read_query(self.release, index.schema, args.items[args.at :])
 
 
 def _ignore(_: Arguments) -> None:

@@ -53,6 +53,13 @@ class Release:
     """A hash under the prefix counts as a document even if none of its fields is indexed."""
     info_sorts_attributes: bool
 
+    # Clusters.
+    waits_for_all_nodes: bool
+    """FT.CREATE and FT.DROPINDEX return when all nodes know."""
+    worst_first_in_cluster: bool
+    asks_itself_first: bool
+    """Of its own shard a node asks itself, and not one by lot."""
+
     command_flags: dict[str, tuple[str, ...]]
 
 
@@ -83,6 +90,9 @@ RELEASES: dict[str, Release] = {
         info_counts_as_text=True,
         info_counts_bare_documents=False,
         info_sorts_attributes=False,
+        waits_for_all_nodes=False,
+        worst_first_in_cluster=True,
+        asks_itself_first=False,
         command_flags={
             "FT.SEARCH": ("denyoom", "module"),
             "FT.CREATE": ("denyoom", "module"),
@@ -116,6 +126,9 @@ RELEASES: dict[str, Release] = {
         info_counts_as_text=False,
         info_counts_bare_documents=True,
         info_sorts_attributes=True,
+        waits_for_all_nodes=True,
+        worst_first_in_cluster=False,
+        asks_itself_first=True,
         command_flags={
             "FT.SEARCH": ("readonly", "denyoom", "module"),
             "FT.CREATE": ("write", "denyoom", "module", "fast"),

@@ -7,23 +7,23 @@ command is answered is not known here.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tests.standin.coordinator import Coordinator
 from tests.standin.journal import Fault, Received
 from tests.standin.link import Shared
 from tests.standin.module import SearchModule
 from tests.standin.plain import PlainValkey
 from tests.standin.proxy import Connection
 from tests.standin.release import RELEASES, ReleaseName
+from tests.standin.threads import LoopThread
 from tests.standin.wire import Address
 
 T = TypeVar("T")
 BACKLOG = 512
-WAIT_SECONDS = 30.0
 
 
 class StandIn:
@@ -38,6 +38,9 @@ class StandIn:
         backfill_delay: seconds for which a new index does not yet know the keys that were there
             before it. May be changed at any time.
         password: of the backing server's default user.
+        coordinator: what the nodes of one cluster have in common, if this is one of them. It
+            must be the same for all, and so must be the thread.
+        thread: in which to work; one of its own when not given.
 
     `host`, `port` and `url` say where clients find it; `backing` is the Valkey behind, which
     a second client may talk to past the stand-in.
@@ -53,17 +56,20 @@ class StandIn:
         backing_args: Sequence[str] = (),
         backfill_delay: float = 0.0,
         password: str | None = None,
+        coordinator: Coordinator | None = None,
+        thread: LoopThread | None = None,
     ) -> None:
         self.release: ReleaseName = release
         self.port = 0
         self.backing = backing or PlainValkey(backing_args)
         self._owns_backing = backing is None
         address = Address(self.backing.unix_path, password)
-        module = SearchModule(RELEASES[release], address)
+        module = SearchModule(RELEASES[release], address, coordinator)
         module.backfill_delay = backfill_delay
         self._shared = Shared(module, address)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._coordinator = coordinator
+        self._thread = thread
+        self._owns_thread = thread is None
         self._listener: asyncio.Server | None = None
 
     @property
@@ -84,23 +90,18 @@ class StandIn:
         """Starts the backing server, if it is its own, and listens."""
         if self._owns_backing:
             self.backing.start()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._serve, args=[self._loop], name=f"stand-in {self.release}", daemon=True
-        )
-        self._thread.start()
+        if self._owns_thread:
+            self._thread = LoopThread(f"stand-in {self.release}")
         self._do(self._listen())
         return self
 
     def stop(self) -> None:
         """Ends every connection, the thread, and the backing server if it is its own."""
-        loop, thread = self._loop, self._thread
-        if loop is not None and thread is not None:
-            self._do(self._close())
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(WAIT_SECONDS)
-            loop.close()
-        self._loop = self._thread = None
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.do(self._close())
+            if self._owns_thread:
+                thread.stop()
         if self._owns_backing:
             self.backing.stop()
         if self._shared.errors:
@@ -182,26 +183,26 @@ class StandIn:
 
     # The thread.
 
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_forever()
-
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None:
+        if self._thread is None:
             work.close()
             raise RuntimeError("this stand-in is not running; call start()")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SECONDS)
+        return self._thread.do(work)
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         made: Callable[[], Connection] = lambda: Connection(self._shared)  # noqa: E731
         self._listener = await loop.create_server(made, self.host, self.port, backlog=BACKLOG)
         self.port = self._listener.sockets[0].getsockname()[1]
+        if self._coordinator is not None:
+            self._coordinator.members[self.port] = self._shared.module
 
     async def _hang_up(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+        if self._coordinator is not None:
+            self._coordinator.members.pop(self.port, None)
         while self._shared.links:
             for link in list(self._shared.links):
                 link.abort()
