@@ -22,11 +22,15 @@ from valkey_semcache.stats import Counters
 
 EMBEDDING = "e" * 32
 OTHER = f"other:{EMBEDDING}:{'0' * 32}:{'a' * 32}"
+INFO = [
+    *(b"index_name", b"x", b"attributes"),
+    [[b"type", b"VECTOR", b"index", [b"dimensions", 2, b"algorithm", [b"name", b"FLAT"]]]],
+]
 VECTOR = np.array([0.6, 0.8], dtype="<f4")
 
 
 def flows(wanted: Any = "search", **options: Any) -> Flows:
-    settings = IndexSettings(wanted, "n", EMBEDDING, "model", 500, 2**20)
+    settings = IndexSettings(wanted, "n", EMBEDDING, "model", 0.5, 2**20)
     options = {"store_questions": True, "promote": False} | options
     return Flows(settings, Notes(), Counters(), **options)
 
@@ -76,7 +80,7 @@ def test_the_first_semantic_look_up_opens_the_index() -> None:
     dialogue = Dialogue(flows().lookup(where, TextCodec(), 0.9))
     dialogue.step(Command, "HMGET", [None])
     assert dialogue.step(Embed, None, VECTOR).text == "asked"
-    dialogue.step(Command, "HMGET", [b"1", None, None])
+    dialogue.step(Command, "HMGET", [b"1", None, None, None])
     lost = ServerReplyError(f"Index with name 'n:{EMBEDDING}:flat' not found in database 0")
     dialogue.step(Command, "FT.INFO", lost)
     created = ServerReplyError(f"Index n:{EMBEDDING}:flat already exists.")
@@ -111,8 +115,8 @@ def opened(cache: Flows, where: Address) -> Dialogue:
     dialogue = Dialogue(cache.lookup(where, TextCodec(), 0.9))
     dialogue.step(Command, "HMGET", [None])
     dialogue.step(Embed, None, VECTOR)
-    dialogue.step(Command, "HMGET", [b"1", b"search", b"2"])
-    dialogue.step(Command, "FT.INFO", [b"attributes", [[b"index", [b"dimensions", 2]]]])
+    dialogue.step(Command, "HMGET", [b"1", b"search", b"2", b"0"])
+    dialogue.step(Command, "FT.INFO", INFO)
     return dialogue
 
 

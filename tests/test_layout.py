@@ -70,6 +70,7 @@ async def test_meta_says_format_kind_dimension_and_generation(served: Served, wa
         b"index": served.index.encode(),
         f"dimension:{embedding}".encode(): b"64",
         f"generation:{embedding}".encode(): b"0",
+        f"model:{embedding}".encode(): b"HashingEmbedder/hashing",
     }
 
 

@@ -17,6 +17,7 @@ from valkey_semcache.drive import Drive
 from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.flow import Flows
 from valkey_semcache.index.opening import IndexSettings
+from valkey_semcache.index.search import Parameters
 from valkey_semcache.notes import Notes
 from valkey_semcache.options import (
     TTL,
@@ -29,6 +30,7 @@ from valkey_semcache.options import (
     checked_name,
     checked_namespace,
     checked_patterns,
+    checked_range,
     checked_seconds,
     checked_threshold,
     checked_ttl,
@@ -77,6 +79,15 @@ class SemanticCache(Removing):
         digest_key: Secret of 16 bytes or more that turns every digest into an HMAC, so that
             questions cannot be guessed from keys. All processes must share it.
         flat_max_bytes: Memory in this process for the flat index's vectors.
+        algorithm: Of valkey-search's index: `"flat"` compares with every vector of the scope,
+            `"hnsw"` walks a graph and may miss some; `"auto"` uses the first, and adds the
+            second for scopes that have outgrown it.
+        m: Edges of a vector in the HNSW graph, 2 to 512; None for the server's default, 16.
+        ef_construction: Vectors looked at when one is added to the graph, 1 to 4096; None
+            for the server's default, 200.
+        ef_runtime: Vectors looked at by a search of the graph, 1 to 4096; None for 256.
+        initial_cap: Slots set aside when an index is created; None for the server's
+            default, 10,240.
 
     Raises:
         ConfigurationError: An argument is out of range or of the wrong type, or no server
@@ -107,6 +118,11 @@ class SemanticCache(Removing):
         promote: bool = False,
         digest_key: bytes | str | None = None,
         flat_max_bytes: int = 256 * 2**20,
+        algorithm: Literal["auto", "flat", "hnsw"] = "auto",
+        m: int | None = None,
+        ef_construction: int | None = None,
+        ef_runtime: int | None = None,
+        initial_cap: int | None = None,
     ) -> None:
         self._name = checked_name(name)
         self._namespace = checked_namespace(namespace)
@@ -123,8 +139,15 @@ class SemanticCache(Removing):
             name=self._name,
             embedding=self._digests("embedding", model.identity),
             model=model.identity,
-            timeout_ms=max(1, round(timeout * 1000)),
+            timeout=timeout,
             flat_max_bytes=checked_count(flat_max_bytes, "flat_max_bytes", 2**20),
+            algorithm=checked_choice(algorithm, "algorithm", ("auto", "flat", "hnsw")),
+            parameters=Parameters(
+                m=checked_range(m, "m", 2, 512),
+                ef_construction=checked_range(ef_construction, "ef_construction", 1, 4096),
+                ef_runtime=checked_range(ef_runtime, "ef_runtime", 1, 4096),
+                initial_cap=checked_range(initial_cap, "initial_cap", 1, 2**31 - 1),
+            ),
         )
         self._prefix = settings.prefix
         self._addressing = Addressing(
@@ -272,8 +295,7 @@ class SemanticCache(Removing):
 
     def stats(self) -> Stats:
         """What this cache has done in this process."""
-        index = self._flows.index
-        return self._counters.snapshot(self._server.breaker.state, index.kind if index else None)
+        return self._counters.snapshot(self._server.breaker.state, self._flows.index)
 
     def close(self) -> None:
         """Close the sync connections that were opened here. The cache can be used again."""

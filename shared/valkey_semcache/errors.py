@@ -58,3 +58,7 @@ class ServerUnreachableError(ServerError):
 
 class ServerReplyError(ServerError):
     """Valkey answered a command with an error."""
+
+
+class SearchTimeoutError(ServerError):
+    """The server gave up a search: the scope holds very many entries, or the server is busy."""

@@ -190,7 +190,8 @@ class Flows:
     def _index(self, dimension: int) -> Flow[VectorIndex]:
         index = self._indexes.get(dimension)
         if index is None:
-            opened = yield from open_index(self._index_settings, dimension)
+            searched = partial(self._counters.count, "searches")
+            opened = yield from open_index(self._index_settings, dimension, searched)
             with self._lock:
                 index = self._indexes.setdefault(dimension, opened)
         return index

@@ -43,6 +43,11 @@ class Options(TypedDict, total=False):
     promote: bool
     digest_key: bytes | str | None
     flat_max_bytes: int
+    algorithm: Literal["auto", "flat", "hnsw"]
+    m: int | None
+    ef_construction: int | None
+    ef_runtime: int | None
+    initial_cap: int | None
 
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -101,6 +106,16 @@ def checked_count(value: object, option: str, least: int) -> int:
     if type(value) is not int or value < least:
         raise ConfigurationError(
             f"{option}={value!r} is not allowed: it takes a whole number, at least {least}."
+        )
+    return value
+
+
+def checked_range(value: object, option: str, least: int, most: int) -> int | None:
+    """A whole number within bounds, or None."""
+    if value is not None and (type(value) is not int or not least <= value <= most):
+        raise ConfigurationError(
+            f"{option}={value!r} is not allowed: it takes a whole number from {least} to {most}, "
+            "or None for the default."
         )
     return value
 

@@ -9,8 +9,9 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from valkey_semcache.index.contract import VectorIndex
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.outcome import Hit, Miss
 from valkey_semcache.shown import Shown
@@ -34,6 +35,10 @@ class Stats(Shown):
         saved_tokens: Tokens of the answers served instead of asked for, by name.
         breaker: State of the circuit breaker: closed, open or half-open.
         index: The index in use, or None before the first use of one.
+        searches: Searches by meaning, by what served them: valkey-search's `FLAT` or `HNSW`
+            index, or this process (`client`).
+        generation: Of the HNSW index in use; 0 while none is needed.
+        outgrown: Scopes that the HNSW index serves to this process.
     """
 
     hits: Mapping[str, int]
@@ -45,6 +50,9 @@ class Stats(Shown):
     saved_tokens: Mapping[str, int]
     breaker: str
     index: str | None
+    searches: Mapping[str, int] = field(default_factory=dict)
+    generation: int = 0
+    outgrown: int = 0
 
     @property
     def lookups(self) -> int:
@@ -68,8 +76,17 @@ class Stats(Shown):
             ("embeddings", str(self.embeddings)),
             ("saved tokens", _listed(self.saved_tokens)),
             ("breaker", self.breaker),
-            ("index", self.index or "not used yet"),
+            ("index", self._index()),
+            ("searches", _listed(self.searches)),
         ]
+
+    def _index(self) -> str:
+        if self.index is None:
+            return "not used yet"
+        if not self.generation:
+            return self.index
+        scopes = "1 scope" if self.outgrown == 1 else f"{self.outgrown} scopes"
+        return f"{self.index}; HNSW generation {self.generation} serves {scopes}"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -83,7 +100,10 @@ class Counters:
         self._lock = ForkLock()
         self._counts: dict[str, Counter[str]] = {
             name: Counter()
-            for name in ("hits", "misses", "stored", "not_stored", "errors", "embeddings", "saved")
+            for name in (
+                *("hits", "misses", "stored", "not_stored", "errors", "embeddings", "saved"),
+                "searches",
+            )
         }
         self._warned: dict[str, float] = {}
 
@@ -120,7 +140,7 @@ class Counters:
             self._warned[kind] = now
         logger.warning(message, *arguments)
 
-    def snapshot(self, breaker: str, index: str | None) -> Stats:
+    def snapshot(self, breaker: str, index: VectorIndex | None) -> Stats:
         """The numbers as of now."""
         with self._lock:
             counts = {name: dict(counter) for name, counter in self._counts.items()}
@@ -133,5 +153,8 @@ class Counters:
             embeddings=sum(counts["embeddings"].values()),
             saved_tokens=counts["saved"],
             breaker=breaker,
-            index=index,
+            index=index.kind if index else None,
+            searches=counts["searches"],
+            generation=index.generation if index else 0,
+            outgrown=index.outgrown if index else 0,
         )

@@ -48,6 +48,14 @@ class VectorIndex(Protocol):
     def dimension(self) -> int:
         """Of its vectors."""
 
+    @property
+    def generation(self) -> int:
+        """Of the HNSW index beside the exact one; 0 for none."""
+
+    @property
+    def outgrown(self) -> int:
+        """Scopes that the HNSW index serves."""
+
     def nearest(self, scope: str, vector: Vector, count: int) -> Flow[Sequence[Candidate]]:
         """At most `count` entries of the scope, nearest first; all that was stored is seen."""
 

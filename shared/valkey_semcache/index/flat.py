@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,14 +43,24 @@ class FlatIndex:
             longest go first, and of a scope that alone is larger, the oldest entries.
         begun: Writes the cache's meta hash; sent again now and then when a log is begun or
             was lost, since what took the logs may have taken that too.
+        searched: Told of each search, by what served it.
     """
 
     kind: IndexKind = "flat"
+    generation = 0
+    outgrown = 0
 
     def __init__(
-        self, prefix: str, log_prefix: str, dimension: int, max_bytes: int, begun: Script
+        self,
+        prefix: str,
+        log_prefix: str,
+        dimension: int,
+        max_bytes: int,
+        begun: Script,
+        searched: Callable[[str], None],
     ) -> None:
         self.dimension = dimension
+        self._searched = searched
         self._begun = begun
         self._begun_at = time.monotonic()
         self._prefix = prefix
@@ -61,6 +71,7 @@ class FlatIndex:
         """The best of an exact product over the scope, after reading the end of its log."""
         view = self._views.get(scope)
         yield from self._sync(scope, view)
+        self._searched("client")
         return [
             Candidate(f"{self._prefix}{scope}:{digest}", similarity, None)
             for digest, similarity in view.best(vector, count)

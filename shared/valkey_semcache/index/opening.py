@@ -7,7 +7,9 @@ an index. An answer to the letter, or an error that says what to do; never a gue
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from valkey_semcache.digest import FORMAT
@@ -19,13 +21,17 @@ from valkey_semcache.errors import (
 )
 from valkey_semcache.index.contract import IndexKind, VectorIndex
 from valkey_semcache.index.flat import FlatIndex
+from valkey_semcache.index.generations import Generations
+from valkey_semcache.index.pair import PairIndex
 from valkey_semcache.index.scripts import META
 from valkey_semcache.index.search import (
+    Parameters,
     SearchIndex,
     dimension_mismatch,
     index_name,
     is_lost,
     is_unknown_command,
+    read_info,
 )
 from valkey_semcache.operations import Command, Flow, Script, unless_wrong_type
 
@@ -41,16 +47,21 @@ class IndexSettings:
         name: The cache's name.
         embedding: Digest of the embedding model's name.
         model: That name, for messages.
-        timeout_ms: How long the server may search, in milliseconds.
+        timeout: Seconds that the client waits for an answer.
         flat_max_bytes: Memory for the flat index in this process.
+        algorithm: Of valkey-search: `"flat"`, `"hnsw"`, or `"auto"` for both, each where it
+            is the quicker one.
+        parameters: How valkey-search builds and searches its indexes.
     """
 
     wanted: Literal["auto", "search", "flat"]
     name: str
     embedding: str
     model: str
-    timeout_ms: int
+    timeout: float
     flat_max_bytes: int
+    algorithm: Literal["auto", "flat", "hnsw"] = "auto"
+    parameters: Parameters = field(default_factory=Parameters)
 
     @property
     def prefix(self) -> str:
@@ -68,8 +79,15 @@ class IndexSettings:
         return f"{self.name}:meta"
 
 
-def open_index(settings: IndexSettings, dimension: int) -> Flow[VectorIndex]:
+def open_index(
+    settings: IndexSettings, dimension: int, searched: Callable[[str], None]
+) -> Flow[VectorIndex]:
     """The index for vectors of `dimension`, created if it is not there.
+
+    Args:
+        settings: What it is made with.
+        dimension: Of the vectors.
+        searched: Told of each search, by what served it.
 
     Raises:
         IndexKindError: The server cannot do what is wanted, or the cache was written with the
@@ -77,13 +95,16 @@ def open_index(settings: IndexSettings, dimension: int) -> Flow[VectorIndex]:
         DimensionMismatchError: Stored vectors have another dimension.
         NewerFormatError: A newer release wrote the cache.
     """
-    fields = ("format", "index", f"dimension:{settings.embedding}")
+    names = ("dimension", "generation")
+    fields = ("format", "index", *(f"{name}:{settings.embedding}" for name in names))
+    started = time.perf_counter()
     stored = yield from unless_wrong_type(Command("HMGET", settings.meta_key, *fields))
-    stored_format, stored_kind, stored_dimension = stored or (None, None, None)
-    if not all(value is None or value.isdigit() for value in (stored_format, stored_dimension)):
+    round_trip = time.perf_counter() - started
+    stored_format, stored_kind, stored_dimension, generation = stored or (None,) * len(fields)
+    if not all(value is None or value.isdigit() for value in (stored_format, *stored[2:])):
         raise UnreadableError(
-            f"The hash {settings.meta_key!r} holds no numbers where format and dimension should "
-            "be. clear() the cache, or give it another name=."
+            f"The hash {settings.meta_key!r} holds no numbers where format, dimension or "
+            "generation should be. clear() the cache, or give it another name=."
         )
     if stored_format is not None and int(stored_format) > FORMAT:
         raise NewerFormatError(
@@ -91,29 +112,67 @@ def open_index(settings: IndexSettings, dimension: int) -> Flow[VectorIndex]:
             f"{FORMAT}. Update valkey-semcache, or give the cache another name=."
         )
     kind, info = yield from _kind(settings, stored_kind and stored_kind.decode())
+    if stored_dimension is not None and int(stored_dimension) != dimension:
+        raise dimension_mismatch(int(stored_dimension), dimension, settings.model)
     meta = Script(
         META,
         settings.meta_key,
         *("format", FORMAT, "index", kind),
-        *(fields[2], dimension, f"generation:{settings.embedding}", 0),
+        *(fields[2], dimension, fields[3], 0, f"model:{settings.embedding}", settings.model),
     )
     index: VectorIndex
     if kind == "search":
-        search = SearchIndex(settings.prefix, dimension, settings.timeout_ms, settings.model)
-        if info is None:
-            yield from search.create()
-        else:
-            search.check(info)
-        index = search
+        pair = yield from _pair(settings, dimension, int(generation or 0), info, searched)
+        pair.chooser.arrived(round_trip)
+        index = pair
     else:
-        if stored_dimension is not None and int(stored_dimension) != dimension:
-            raise dimension_mismatch(int(stored_dimension), dimension, settings.model)
         index = FlatIndex(
-            settings.prefix, settings.log_prefix, dimension, settings.flat_max_bytes, meta
+            *(settings.prefix, settings.log_prefix, dimension, settings.flat_max_bytes),
+            *(meta, searched),
         )
     if None in (stored_format, stored_kind, stored_dimension):
         yield meta
     return index
+
+
+def _pair(
+    settings: IndexSettings,
+    dimension: int,
+    generation: int,
+    info: Any,
+    searched: Callable[[str], None],
+) -> Flow[PairIndex]:
+    """valkey-search's two indexes, or the one of them that is wanted."""
+
+    def make(generation: int) -> SearchIndex:
+        made = (generation, dimension, settings.parameters, settings.model)
+        return SearchIndex(settings.prefix, *made)
+
+    flat = graph = None
+    if settings.algorithm != "hnsw":
+        flat = make(0)
+        if info is None:
+            yield from flat.create()
+        else:
+            _warn(flat, flat.check(read_info(info)))
+    if settings.algorithm != "flat":
+        graph = Generations(
+            settings.meta_key, settings.embedding, settings.prefix, generation, make
+        )
+        if graph.current is not None and (facts := (yield from graph.current.info())):
+            _warn(graph.current, graph.current.check(facts))
+        elif flat is None:
+            yield from graph.begin(at_once=True)
+    return PairIndex(flat, graph, dimension, settings.timeout, searched)
+
+
+def _warn(index: SearchIndex, differs: list[str]) -> None:
+    if differs:
+        logger.warning(
+            "The index %s in the server is not as this cache was told to make it: %s. It goes on "
+            "as it is; drop_index() lets it be made anew.",
+            *(index.name, "; ".join(differs)),
+        )
 
 
 def _kind(settings: IndexSettings, stored: str | None) -> Flow[tuple[IndexKind, Any]]:

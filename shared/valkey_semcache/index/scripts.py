@@ -83,3 +83,51 @@ for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1
 """)
 """Write what the cache's meta hash does not say yet. ARGV: field and value, in turn."""
+
+
+BUILD = Source("""
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'hash' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
+local said = redis.call('HMGET', KEYS[1], 'generation:' .. ARGV[1], 'building:' .. ARGV[1])
+local current, building = tonumber(said[1] or '0') or 0, tonumber(said[2] or '0') or 0
+if building == 0 and current <= tonumber(ARGV[2]) then
+  building = current + 1
+  redis.call('HSET', KEYS[1], 'building:' .. ARGV[1], string.format('%.0f', building))
+end
+return {current, building}
+""")
+"""Begin the next generation of the HNSW index, unless that was done already.
+
+ARGV: digest of the embedding model; the generation that the caller wants replaced. Returns the
+current generation, 0 for none, and the one being built, 0 for none.
+"""
+
+SWITCH = Source("""
+local field = 'building:' .. ARGV[1]
+if redis.call('HMGET', KEYS[1], field)[1] ~= ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[1], field)
+redis.call('HSET', KEYS[1], 'generation:' .. ARGV[1], ARGV[2], 'written:' .. ARGV[1], ARGV[3])
+return 1
+""")
+"""Let the generation that was built serve; 1 for the one caller whose doing it was.
+
+ARGV: digest of the embedding model, the generation, and how many vectors it has taken in.
+"""
+
+LOST = Source("""
+local field = 'generation:' .. ARGV[1]
+if redis.call('HMGET', KEYS[1], field)[1] ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], field, '0')
+return 1
+""")
+"""Note that a generation is gone from the server. ARGV: digest of the embedding model and the
+generation."""
+
+WRITTEN = Source("""
+local field = 'written:' .. ARGV[1]
+local total = (tonumber(redis.call('HMGET', KEYS[1], field)[1] or '0') or 0) + tonumber(ARGV[2])
+redis.call('HSET', KEYS[1], field, string.format('%.0f', total))
+return total
+""")
+"""Add to how many vectors the HNSW index has taken in, and return it. ARGV: digest of the
+embedding model, and how many."""

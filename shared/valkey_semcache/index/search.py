@@ -1,24 +1,33 @@
-"""The index of the module valkey-search, release 1.0 and later.
+"""One index of the module valkey-search, release 1.0 and later, as the server knows it.
 
 Rule of this file: only what every release has. Tags are hex, every query carries KNN, hits
-are sorted here, and errors are told by the words that the releases share.
+are sorted here, and errors are told by the words that the releases share. Which index serves
+which scope is pair.py's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from valkey_semcache.embedding import Vector
-from valkey_semcache.errors import DimensionMismatchError, IndexLostError, ServerReplyError
-from valkey_semcache.index.contract import (
-    ENTRY_FIELDS,
-    Candidate,
-    Fields,
-    IndexKind,
-    similarity_of,
+from valkey_semcache.errors import (
+    DimensionMismatchError,
+    IndexLostError,
+    SearchTimeoutError,
+    ServerReplyError,
 )
-from valkey_semcache.operations import Command, Flow
+from valkey_semcache.index.contract import ENTRY_FIELDS, Candidate, similarity_of
+from valkey_semcache.operations import Command, Flow, Nodes
+
+Algorithm = Literal["FLAT", "HNSW"]
+"""FLAT compares with each vector of the scope; HNSW walks a graph and may miss some."""
+
+
+EF_RUNTIME = 256
+"""Vectors that a search of an HNSW graph looks at. The server's own default of 10 found 42% of the
+nearest among 100,000 random vectors."""
 
 
 def index_name(prefix: str) -> str:
@@ -26,84 +35,188 @@ def index_name(prefix: str) -> str:
     return f"{prefix}flat"
 
 
+def graph_name(prefix: str, generation: int) -> str:
+    """Name of a generation of the HNSW index over the same entries."""
+    return f"{prefix}hnsw:{generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How indexes are built and searched; None for the server's own default.
+
+    Args:
+        m: Edges of a vector in the HNSW graph, 2 to 512.
+        ef_construction: Vectors looked at when one is added to the graph, 1 to 4096.
+        ef_runtime: Vectors looked at by a search of the graph, 1 to 4096.
+        initial_cap: Slots set aside when an index is created.
+    """
+
+    m: int | None = None
+    ef_construction: int | None = None
+    ef_runtime: int | None = None
+    initial_cap: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What FT.INFO tells of an index, summed over a cluster's nodes.
+
+    Args:
+        algorithm: `FLAT` or `HNSW`.
+        dimension: Of its vectors.
+        vectors: Entries in it, the dead not counted.
+        capacity: Slots set aside; in HNSW those of the dead are among them.
+        filling: Whether entries that were there before it are still being read.
+        settings: `m`, `ef_construction` and `ef_runtime` of an HNSW index.
+    """
+
+    algorithm: str
+    dimension: int | None
+    vectors: int
+    capacity: int
+    filling: bool
+    settings: Mapping[str, int]
+
+
 class SearchIndex:
-    """A FLAT index in the server: exact among the vectors that match the scope's tag.
+    """One FT index over a prefix: its creation, its facts, and the search in it.
 
     Args:
         prefix: `NAME:EMB:`, before every entry's key.
+        generation: Of an HNSW index, from 1; 0 for the FLAT one.
         dimension: Of the vectors.
-        timeout_ms: How long the server may search, in milliseconds.
+        parameters: How it is built and searched.
         model: The embedding model's name, for messages.
     """
 
-    kind: IndexKind = "search"
-
-    def __init__(self, prefix: str, dimension: int, timeout_ms: int, model: str) -> None:
-        self.dimension = dimension
+    def __init__(
+        self, prefix: str, generation: int, dimension: int, parameters: Parameters, model: str
+    ) -> None:
+        self.algorithm: Algorithm = "HNSW" if generation else "FLAT"
+        self.generation = generation
+        self.name = graph_name(prefix, generation) if generation else index_name(prefix)
         self._prefix = prefix
-        self._name = index_name(prefix)
-        self._timeout_ms = timeout_ms
+        self._dimension = dimension
+        self._parameters = parameters
         self._model = model
+        ef = parameters.ef_runtime or EF_RUNTIME
+        self._knn = f"@v $q EF_RUNTIME {ef} AS d]" if generation else "@v $q AS d]"
 
-    def nearest(self, scope: str, vector: Vector, count: int) -> Flow[Sequence[Candidate]]:
+    def nearest(
+        self, scope: str, vector: Vector, count: int, timeout_ms: int
+    ) -> Flow[Sequence[Candidate]]:
         """One FT.SEARCH.
 
         Raises:
             IndexLostError: The index is no longer in the server.
+            SearchTimeoutError: The server gave up after `timeout_ms`.
         """
         try:
             reply = yield Command(
                 "FT.SEARCH",
-                self._name,
-                f"(@s:{{{scope}}})=>[KNN {count} @v $q AS d]",
+                self.name,
+                f"(@s:{{{scope}}})=>[KNN {count} {self._knn}",
                 *("PARAMS", 2, "q", vector.tobytes()),
-                *("TIMEOUT", self._timeout_ms),
+                *("TIMEOUT", timeout_ms),
                 *("RETURN", 1 + len(ENTRY_FIELDS), "d", *ENTRY_FIELDS),
                 *("LIMIT", 0, count),
                 *("DIALECT", 2),
             )
         except ServerReplyError as error:
             if is_lost(error):
-                raise IndexLostError(f"The index {self._name} is gone from the server.") from error
+                raise IndexLostError(f"The index {self.name} is gone from the server.") from error
+            if "timeout" in str(error):
+                raise SearchTimeoutError(
+                    f"The server searched the {self.algorithm} index for {timeout_ms} ms without "
+                    "coming to an end: the scope holds very many entries, or the server is busy."
+                ) from error
             raise
         return _candidates(reply)
 
-    def read(self, scope: str, candidate: Candidate) -> Flow[Fields | None]:
-        """Its fields came with the search."""
-        yield from ()
-        return candidate.fields
-
-    def added(self, scope: str, text_digest: str, vector: Vector, ttl_ms: int) -> Flow[None]:
-        """Nothing to do: a write is searchable when its reply returns."""
-        yield from ()
+    def count(self, scope: str, timeout_ms: int) -> Flow[int | None]:
+        """How many entries a scope has; None where the release cannot tell (1.0)."""
+        query = ("FT.SEARCH", self.name, f"@s:{{{scope}}}", "LIMIT", 0, 0)
+        try:
+            reply = yield Command(*query, "TIMEOUT", timeout_ms, "DIALECT", 2)
+        except ServerReplyError:
+            return None
+        return int(reply[0])
 
     def create(self) -> Flow[None]:
         """Create the index; one that exists already is as good."""
-        vector = ("TYPE", "FLOAT32", "DIM", self.dimension, "DISTANCE_METRIC", "COSINE")
+        chosen = self._parameters
+        vector: list[str | int] = [
+            "TYPE",
+            "FLOAT32",
+            "DIM",
+            self._dimension,
+            "DISTANCE_METRIC",
+            "COSINE",
+        ]
+        if chosen.initial_cap is not None:
+            vector += ["INITIAL_CAP", chosen.initial_cap]
+        if self.generation and chosen.m is not None:
+            vector += ["M", chosen.m]
+        if self.generation and chosen.ef_construction is not None:
+            vector += ["EF_CONSTRUCTION", chosen.ef_construction]
         try:
             yield Command(
                 "FT.CREATE",
-                self._name,
+                self.name,
                 *("ON", "HASH", "PREFIX", 1, self._prefix),
                 *("SCHEMA", "s", "TAG", "b", "TAG"),
-                *("v", "VECTOR", "FLAT", len(vector), *vector),
+                *("v", "VECTOR", self.algorithm, len(vector), *vector),
             )
         except ServerReplyError as error:
             if "already exists" not in str(error):
                 raise
 
-    def forget(self) -> None:
-        """Nothing is held here."""
+    def info(self) -> Flow[Info | None]:
+        """FT.INFO of every node that has primaries' data; None if the index is not there.
 
-    def check(self, info: Any) -> None:
-        """Compare an FT.INFO reply with what this index needs.
+        Raises:
+            ServerReplyError: Another error than that it is not there.
+        """
+        told: list[Info] = []
+        for node in (yield Nodes()):
+            try:
+                told.append(read_info((yield Command("FT.INFO", self.name, node=node))))
+            except ServerReplyError as error:
+                if not is_lost(error):
+                    raise
+                return None
+        return Info(
+            algorithm=told[0].algorithm,
+            dimension=told[0].dimension,
+            vectors=sum(info.vectors for info in told),
+            capacity=sum(info.capacity for info in told),
+            filling=any(info.filling for info in told),
+            settings=told[0].settings,
+        )
+
+    def check(self, info: Info) -> list[str]:
+        """Compare what is in the server with what this index needs.
+
+        Returns:
+            What differs from the parameters that were asked for, in words.
 
         Raises:
             DimensionMismatchError: The index in the server has another dimension.
         """
-        stored = _find(info, b"dimensions")
-        if stored is not None and int(stored) != self.dimension:
-            raise dimension_mismatch(int(stored), self.dimension, self._model)
+        if info.dimension is not None and info.dimension != self._dimension:
+            raise dimension_mismatch(info.dimension, self._dimension, self._model)
+        differs = []
+        if info.algorithm != self.algorithm:
+            differs.append(f"it is of the kind {info.algorithm}, not {self.algorithm}")
+        for option in ("m", "ef_construction"):
+            wanted, found = getattr(self._parameters, option), info.settings.get(option)
+            if self.generation and wanted is not None and found not in (None, wanted):
+                differs.append(f"it has {option}={found}, not {wanted}")
+        if self._parameters.initial_cap is not None:
+            wanted = self._parameters.initial_cap
+            if info.capacity < wanted:
+                differs.append(f"it was made for {info.capacity} entries, not {wanted}")
+        return differs
 
 
 def dimension_mismatch(stored: int, given: int, model: str) -> DimensionMismatchError:
@@ -115,13 +228,15 @@ def dimension_mismatch(stored: int, given: int, model: str) -> DimensionMismatch
     )
 
 
-def drop_index(name: str) -> Flow[None]:
-    """Drop one index by name, if it is there."""
+def drop_index(name: str) -> Flow[bool]:
+    """Drop one index by name; whether it was there."""
     try:
         yield Command("FT.DROPINDEX", name)
     except ServerReplyError as error:
         if not (is_lost(error) or is_unknown_command(error)):
             raise
+        return False
+    return True
 
 
 def is_lost(error: ServerReplyError) -> bool:
@@ -133,6 +248,27 @@ def is_lost(error: ServerReplyError) -> bool:
 def is_unknown_command(error: ServerReplyError) -> bool:
     """Whether the server does not know the command: it has no search module."""
     return str(error).lower().startswith("unknown command")
+
+
+def read_info(reply: Any) -> Info:
+    """Read FT.INFO's nested lists, in which the releases differ, by their names."""
+
+    vector = _find(reply, b"index")
+    algorithm = _find(vector, b"algorithm")
+    settings = {
+        name: int(value)
+        for name in ("m", "ef_construction", "ef_runtime")
+        if (value := _find(algorithm, name.encode())) is not None
+    }
+    dimension = _find(vector, b"dimensions")
+    return Info(
+        algorithm=(_find(algorithm, b"name") or b"?").decode(),
+        dimension=None if dimension is None else int(dimension),
+        vectors=int(_find(vector, b"size") or 0),
+        capacity=int(_find(vector, b"capacity") or 0),
+        filling=int(_find(reply, b"backfill_in_progress") or 0) != 0,
+        settings=settings,
+    )
 
 
 def _candidates(reply: Any) -> list[Candidate]:
