@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,6 +59,7 @@ class Journal:
         self._setup_commands: deque[Received] = deque(maxlen=KEPT)
         self._counters: list[list[Received]] = []
         self._faults: dict[str, deque[Fault]] = {}
+        self._pace: Callable[[Received], Fault | None] | None = None
 
     def note(self, received: Received) -> Fault | None:
         """Writes a command down and says what shall happen to it."""
@@ -70,7 +71,9 @@ class Journal:
                 for counter in self._counters:
                     counter.append(received)
             waiting = self._faults.get(received.name)
-            return waiting.popleft() if waiting else None
+            if waiting:
+                return waiting.popleft()
+            return self._pace(received) if self._pace else None
 
     def commands(self) -> list[Received]:
         with self._lock:
@@ -95,6 +98,15 @@ class Journal:
         """The next such commands meet these faults, one each."""
         with self._lock:
             self._faults.setdefault(command.upper(), deque()).extend(faults)
+
+    @contextmanager
+    def paced(self, pace: Callable[[Received], Fault | None]) -> Iterator[None]:
+        """Within the block, this says what happens to each command that meets no other fault."""
+        self._pace = pace
+        try:
+            yield
+        finally:
+            self._pace = None
 
     def clear_faults(self) -> None:
         with self._lock:

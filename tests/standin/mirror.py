@@ -122,6 +122,11 @@ class Mirror:
         found: list[Any] = replies[-1]
         return found
 
+    async def user(self, name: str) -> Any:
+        """The reply of ACL GETUSER."""
+        [reply] = await (await self._connected()).request(["ACL", "GETUSER", name])
+        return reply
+
     async def add(self, schema: Schema, backfill_delay: float) -> None:
         """A new index; what is there already is indexed at once or after `backfill_delay`."""
         made = Followed(Index(self._release, schema))

@@ -16,6 +16,7 @@ from tests.standin.mirror import Followed, Mirror, RefusedError
 from tests.standin.query import Query, read_query
 from tests.standin.release import REFUSED_WHEN_FULL, Release
 from tests.standin.resp import Failure, Simple
+from tests.standin.rights import READ, WRITE, Rights, User
 from tests.standin.schema import Schema, read_schema
 from tests.standin.searching import contents, find, is_count_alone, reply_of, search
 from tests.standin.wire import Address
@@ -33,11 +34,13 @@ class SearchModule:
         self.release = release
         self.entries: dict[bytes, Entry] = {}
         """In a cluster, what this node knows of the cluster's indexes."""
+        self.rights = Rights()
+        self._users: dict[str, User] = {}
         self._coordinator = coordinator
         self.backfill_delay = 0.0
         self.mirrors: dict[int, Mirror] = {}
         self._address = address
-        self._commands: dict[str, Callable[[Mirror, list[bytes]], Awaitable[Any]]] = {
+        self._commands: dict[str, Callable[[Mirror, list[bytes], User | None], Awaitable[Any]]] = {
             "FT.CREATE": self._create,
             "FT.SEARCH": self._search,
             "FT.INFO": self._info,
@@ -49,24 +52,39 @@ class SearchModule:
     def names(self) -> frozenset[str]:
         return frozenset(self._commands)
 
-    async def run(self, db: int, name: str, args: Sequence[bytes]) -> Any:
-        """The reply to one command.
+    async def run(self, db: int, name: str, args: Sequence[bytes], user: User | None = None) -> Any:
+        """The reply to one command, which a user may send; None is nobody, who may do all.
 
         Raises:
             ServerGoneError: the server behind cannot be reached.
         """
         mirror = self._mirror(db)
+        if user is not None and not user.may(name):
+            self.rights.refused.append((user.name, name.lower()))
+            return Failure(
+                f"NOPERM User {user.name} has no permissions to run the '{name.lower()}' command"
+            )
         try:
             full = await mirror.sync()
             if full is not None and name in REFUSED_WHEN_FULL:
                 return full
             if mirror.topology.is_replica and "write" in self.release.command_flags[name]:
                 return Failure("READONLY You can't write against a read only replica.")
-            return await self._commands[name](mirror, list(args))
+            return await self._commands[name](mirror, list(args), user)
         except RefusedError as error:
             return error.failure
         except CommandError as error:
             return Failure(str(error))
+
+    async def user(self, name: str) -> User:
+        """The user of this name, as it is now."""
+        if name not in self._users:
+            self._users[name] = self.rights.read(name, await self._mirror(0).user(name))
+        return self._users[name]
+
+    def users_changed(self) -> None:
+        """Somebody has sent an ACL command."""
+        self._users.clear()
 
     async def close(self) -> None:
         for mirror in self.mirrors.values():
@@ -86,8 +104,9 @@ class SearchModule:
 
     # Indexes.
 
-    async def _create(self, mirror: Mirror, items: list[bytes]) -> Any:
+    async def _create(self, mirror: Mirror, items: list[bytes], user: User | None) -> Any:
         schema = read_schema(self.release, items)
+        self._check_user(user, "FT.CREATE", schema, WRITE)
         if schema.name in mirror.followed:
             text = self.release.index_exists.format(name=show(schema.name), db=mirror.db)
             raise CommandError(text)
@@ -126,24 +145,26 @@ class SearchModule:
         assert self._coordinator is not None
         self._coordinator.remind_later(self)
 
-    async def _drop(self, mirror: Mirror, items: list[bytes]) -> Any:
+    async def _drop(self, mirror: Mirror, items: list[bytes], user: User | None) -> Any:
         if len(items) != 1:
             raise self._wrong_arity("FT.DROPINDEX")
-        self._known(mirror, items[0])
+        schema = self._known(mirror, items[0]).index.schema
+        self._check_user(user, "FT.DROPINDEX", schema, WRITE)
         await self._change(mirror, items[0], None, items)
         return Simple("OK")
 
-    async def _list(self, mirror: Mirror, items: list[bytes]) -> Any:
+    async def _list(self, mirror: Mirror, items: list[bytes], _: User | None) -> Any:
         if items:
             raise self._wrong_arity("FT._LIST")
         return [Simple(show(x)) for x in mirror.followed]
 
-    async def _info(self, mirror: Mirror, items: list[bytes]) -> Any:
+    async def _info(self, mirror: Mirror, items: list[bytes], user: User | None) -> Any:
         if not items:
             raise self._wrong_arity("FT.INFO")
         followed = self._known(mirror, items[0])
         if self.release.info_scopes_refused:
             self._check_scope(Arguments(items[1:]))
+        self._check_user(user, "FT.INFO", followed.index.schema, READ)
         return describe(followed.index, backfilling=followed.scan_at is not None)
 
     def _check_scope(self, args: Arguments) -> None:
@@ -163,13 +184,18 @@ class SearchModule:
             raise CommandError(text)
         return mirror.followed[name]
 
+    def _check_user(self, user: User | None, command: str, schema: Schema, access: str) -> None:
+        if user is not None:
+            user.check_prefixes(self.release, command, schema.prefixes, access)
+
     def _wrong_arity(self, name: str) -> CommandError:
         return CommandError(self.release.wrong_arity.format(command=name))
 
     # Searching.
 
-    async def _search(self, mirror: Mirror, items: list[bytes]) -> Any:
+    async def _search(self, mirror: Mirror, items: list[bytes], user: User | None) -> Any:
         index, query = self._query(mirror, items)
+        self._check_user(user, "FT.SEARCH", index.schema, READ)
         if self._coordinator is None:
             return await search(mirror, self.release, index, query)
         partial = await self._coordinator.search(self, mirror.topology, items, query)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tests.standin.journal import Fault, Received
 from tests.standin.link import Handler, Link, Order, Shared
 from tests.standin.metadata import array_of, items_of, with_commands, with_module
-from tests.standin.resp import Failure, encode, encode_command
+from tests.standin.resp import Failure, decode, encode, encode_command
 
 # From these on, replies no longer answer commands one by one.
 STREAMS = frozenset({"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR", "SYNC", "PSYNC"})
@@ -35,7 +35,9 @@ class Connection(Link):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self._module = shared.module
-        self._busy = self._vetted = False
+        self._busy = False
+        self._user: str | None = None
+        """Who has logged in; None: nobody yet, which is the user `default`."""
         self._unsettled = False
         """The database or the protocol may change with a reply that is under way."""
         self._protocol, self._db = 2, 0
@@ -71,6 +73,8 @@ class Connection(Link):
             self.orders.clear()
         elif self._transaction is not None and name not in ("EXEC", "DISCARD", "RESET"):
             self._queue(self._transaction, order)
+        elif name == "ACL":
+            self._pass_on_acl(order)
         else:
             self.forward(order.raw, self._handler_for(order.received))
 
@@ -78,11 +82,9 @@ class Connection(Link):
         """What is to be done with the reply of the server behind; None: nothing."""
         release = self._module.release
         match received.name:
-            case "HELLO" | "SELECT" | "RESET":
+            case "HELLO" | "SELECT" | "RESET" | "AUTH":
                 self._unsettled = True
                 return lambda reply: self._settled(received, reply)
-            case "AUTH":
-                self._vetted = False
             case "MULTI":
                 self._transaction = Transaction()
             case "DISCARD":
@@ -101,13 +103,39 @@ class Connection(Link):
     def _settled(self, received: Received, reply: bytes) -> bytes:
         self._unsettled = False
         if received.name == "RESET":
-            self._protocol, self._db, self._transaction, self._vetted = 2, 0, None, False
+            self._protocol, self._db, self._transaction, self._user = 2, 0, None, None
         elif received.args and not reply.startswith(b"-"):
             if received.name == "SELECT":
                 self._db = int(received.args[0])
             else:
-                self._protocol, self._vetted = int(received.args[0]), False
+                if received.name == "HELLO":
+                    self._protocol = int(received.args[0])
+                self._user = _logged_in(received) or self._user
         return reply
+
+    def _pass_on_acl(self, order: Order) -> None:
+        """What the server behind cannot know is kept from it and added to what it says."""
+        received, rights = order.received, self._module.rights
+        users = [_text(x) for x in received.args[1:]]
+        raw, done = order.raw, lambda: None
+        if received.subcommand == "SETUSER" and users:
+            behind, rules = rights.split(list(received.args[2:]))
+            raw = encode_command(["ACL", "SETUSER", received.args[1], *behind])
+            done = lambda: rights.made(users[0], rules)  # noqa: E731
+        elif received.subcommand == "DELUSER":
+            done = lambda: rights.gone(users)  # noqa: E731
+
+        def take(reply: bytes) -> bytes:
+            if not reply.startswith(b"-"):
+                done()
+            if received.subcommand != "GETUSER" or not users:
+                self._module.users_changed()
+                return reply
+            found = decode(reply)
+            assert found is not None
+            return encode(rights.with_ours(users[0], found[0]), self._protocol)
+
+        self.forward(raw, take)
 
     def _flush_handler(self, times: int) -> Handler:
         db = self._db
@@ -178,26 +206,25 @@ class Connection(Link):
             text = "ERR The command has no key arguments"
             self.reply(encode(Failure(text), self._protocol))
         else:
-            refused = await self._vet()
-            self.reply(refused or await self._run(order.received))
+            self.reply(await self._run(order.received))
         self._busy = False
         self.work()
 
     async def _run(self, received: Received) -> bytes:
-        reply = await self._module.run(self._db, received.name, received.args)
+        user = await self._module.user(self._user or "default")
+        if self._user is None and user.needs_password:
+            return encode(Failure("NOAUTH Authentication required."), self._protocol)
+        reply = await self._module.run(self._db, received.name, received.args, user)
         return encode(reply, self._protocol)
 
-    async def _vet(self) -> bytes | None:
-        """The error of a server that wants to know first who is asking."""
-        if self._vetted:
-            return None
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def take(reply: bytes) -> None:
-            if not answer.done():
-                answer.set_result(reply)
+def _logged_in(received: Received) -> str | None:
+    """The user's name in AUTH or HELLO; None if it names none."""
+    if received.name == "AUTH":
+        return "default" if len(received.args) == 1 else _text(received.args[0])
+    words = [x.upper() for x in received.args]
+    return _text(received.args[words.index(b"AUTH") + 1]) if b"AUTH" in words else None
 
-        self.forward(encode_command(["PING"]), take)
-        reply = await answer
-        self._vetted = not reply.startswith(b"-NOAUTH")
-        return None if self._vetted else reply
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

@@ -53,6 +53,9 @@ class Release:
     """A hash under the prefix counts as a document even if none of its fields is indexed."""
     info_sorts_attributes: bool
 
+    acl_by_text: bool
+    """The module reads the user's rules itself."""
+
     # Clusters.
     waits_for_all_nodes: bool
     """FT.CREATE and FT.DROPINDEX return when all nodes know."""
@@ -90,6 +93,7 @@ RELEASES: dict[str, Release] = {
         info_counts_as_text=True,
         info_counts_bare_documents=False,
         info_sorts_attributes=False,
+        acl_by_text=True,
         waits_for_all_nodes=False,
         worst_first_in_cluster=True,
         asks_itself_first=False,
@@ -126,6 +130,7 @@ RELEASES: dict[str, Release] = {
         info_counts_as_text=False,
         info_counts_bare_documents=True,
         info_sorts_attributes=True,
+        acl_by_text=False,
         waits_for_all_nodes=True,
         worst_first_in_cluster=False,
         asks_itself_first=True,

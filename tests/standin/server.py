@@ -147,6 +147,11 @@ class StandIn:
         """The names of the indexes of a database."""
         return [x.decode("utf-8", "replace") for x in self._run(db, "FT._LIST")]
 
+    @property
+    def refused(self) -> list[tuple[str, str]]:
+        """User and command, of those of the module that were refused for want of a right."""
+        return self._shared.module.rights.refused
+
     # Interfering.
 
     def drop_index(self, name: str, db: int = 0) -> None:
@@ -172,6 +177,10 @@ class StandIn:
     def delay_next(self, command: str, seconds: float, *, times: int = 1) -> None:
         """The next such command is carried out only after so many seconds."""
         self._shared.journal.expect(command, [Fault(delay=seconds)] * times)
+
+    def paced(self, pace: Callable[[Received], Fault | None]) -> AbstractContextManager[None]:
+        """Within the block, each command takes as long, or fails, as the function says of it."""
+        return self._shared.journal.paced(pace)
 
     def clear_faults(self) -> None:
         """Forgets what `fail_next` and `delay_next` announced and did not happen yet."""
