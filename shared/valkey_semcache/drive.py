@@ -13,6 +13,7 @@ from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
 from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.errors import SemcacheError, ServerReplyError, ServerUnreachableError
 from valkey_semcache.operations import Command, Embed, Flow, Nodes, Operation, Pipeline, Script
+from valkey_semcache.server.asking import Asked
 from valkey_semcache.server.cluster import CLIENTS, anodes_of, drop_connections, nodes_of
 from valkey_semcache.server.connect import Server, decodes
 
@@ -25,6 +26,7 @@ class Drive:
     def __init__(self, server: Server, embedding: EmbeddingModel) -> None:
         self.server = server
         self.embedding = embedding
+        self._asked = Asked()
 
     def run(self, flow: Flow[T]) -> T:
         """Carry `flow` out and return its value; what it does not catch is raised."""
@@ -68,8 +70,11 @@ class Drive:
             never_decode = {"NEVER_DECODE": True} if decodes(client) else {}
             if isinstance(operation, Command):
                 node = operation.node
-                to = client if node is None else client.get_valkey_connection(node)
-                reply = to.execute_command(*operation.arguments, **never_decode)
+                if node is None and _names_no_node(client, operation):
+                    reply = self._asked.ask(client, operation.arguments, never_decode)
+                else:
+                    to = client if node is None else client.get_valkey_connection(node)
+                    reply = to.execute_command(*operation.arguments, **never_decode)
             elif isinstance(operation, Nodes):
                 reply = nodes_of(client)
             elif isinstance(operation, Script):
@@ -102,9 +107,12 @@ class Drive:
             client = await self.server.async_client()
             never_decode = {"NEVER_DECODE": True} if decodes(client) else {}
             if isinstance(operation, Command):
-                to = client if operation.node is None else operation.node
-                options = never_decode | _target(client, operation)
-                reply = await to.execute_command(*operation.arguments, **options)
+                node = operation.node
+                if node is None and _names_no_node(client, operation):
+                    reply = await self._asked.aask(client, operation.arguments, never_decode)
+                else:
+                    to = client if node is None else node
+                    reply = await to.execute_command(*operation.arguments, **never_decode)
             elif isinstance(operation, Nodes):
                 reply = await anodes_of(client)
             elif isinstance(operation, Script):
@@ -162,12 +170,9 @@ def _no_transaction(client: Any) -> dict[str, bool]:
     return {} if isinstance(client, CLIENTS) else {"transaction": False}
 
 
-def _target(client: Any, command: Command) -> dict[str, Any]:
-    """For an async cluster client, which cannot route commands without a key: any node will do,
-    for valkey-search asks the others."""
-    if isinstance(client, CLIENTS) and str(command.arguments[0]).startswith("FT."):
-        return {"target_nodes": client.RANDOM}
-    return {}
+def _names_no_node(client: Any, command: Command) -> bool:
+    """Whether nothing in a command tells a cluster client where to send it."""
+    return isinstance(client, CLIENTS) and str(command.arguments[0]).startswith("FT.")
 
 
 def _by_sha(script: Script) -> tuple[Any, ...]:
