@@ -28,6 +28,10 @@ class DimensionMismatchError(EmbeddingError):
     """The embedding has another dimension than the entries already stored."""
 
 
+class UnknownTenantError(SemcacheError):
+    """It cannot be told which tenant is asking, so the request is not cached."""
+
+
 class NotStorableError(SemcacheError):
     """A codec cannot write down this answer faithfully, so it is not stored."""
 
