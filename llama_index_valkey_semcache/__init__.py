@@ -6,6 +6,18 @@ belongs in `valkey_semcache`.
 
 from llama_index_valkey_semcache.cache import ValkeySemanticCache
 from llama_index_valkey_semcache.embeddings import MiniLMEmbedding
+from llama_index_valkey_semcache.events import (
+    SemanticCacheHitEvent,
+    SemanticCacheMissEvent,
+    SemanticCacheStoreEvent,
+)
 from llama_index_valkey_semcache.llm import SemanticCacheLLM
 
-__all__ = ["MiniLMEmbedding", "SemanticCacheLLM", "ValkeySemanticCache"]
+__all__ = [
+    "MiniLMEmbedding",
+    "SemanticCacheHitEvent",
+    "SemanticCacheLLM",
+    "SemanticCacheMissEvent",
+    "SemanticCacheStoreEvent",
+    "ValkeySemanticCache",
+]

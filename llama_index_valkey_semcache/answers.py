@@ -1,38 +1,59 @@
 """Which of LlamaIndex's answers are kept, what they cost, and how they are given back.
 
-Rule of this file: an answer that was cut off, empty or a call for a tool is not one to give
-to somebody else; whoever gets a hit can see that it is one.
+Rule of this file: an answer that was cut off or empty is not one to give to somebody else; a
+call for a tool only if that was asked for; whoever gets a hit can see that it is one.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 
+from llama_index_valkey_semcache.tools import calls_tools
 from valkey_semcache import Hit
 from valkey_semcache.finish import cut_off, part
 
+Response: TypeAlias = ChatResponse | CompletionResponse
 
-def reason_not_to_store(response: ChatResponse | CompletionResponse) -> str | None:
-    """Why a response is not kept, in a few words, or None if it is."""
+
+def text_of(response: Response) -> str:
+    """A response's text."""
     if isinstance(response, ChatResponse):
-        if response.message.additional_kwargs.get("tool_calls") or any(
-            getattr(block, "block_type", "") == "tool_call" for block in response.message.blocks
-        ):
-            return "tool calls"
-        text = response.message.content
-    else:
-        text = response.text
+        return response.message.content or ""
+    return response.text
+
+
+def asks_for_tools(response: Any) -> bool:
+    """Whether a response is a call for tools."""
+    return isinstance(response, ChatResponse) and calls_tools(response.message)
+
+
+def reason_not_to_store(response: Any, tool_calls_too: bool) -> str | None:
+    """Why an answer is not kept, in a few words, or None if it is.
+
+    Args:
+        response: What the model gave: a response, its text, or an object of the caller's class.
+        tool_calls_too: Whether calls for tools are kept.
+    """
+    if response == "":
+        return "empty answer"
+    if not isinstance(response, ChatResponse | CompletionResponse):
+        return None
+    called = asks_for_tools(response)
+    if called and not tool_calls_too:
+        return "tool calls"
     if reason := cut_off(response.raw) or cut_off(response.additional_kwargs):
         return reason
-    if not text:
+    if not called and not text_of(response):
         return "empty answer"
     return None
 
 
-def usage_of(response: ChatResponse | CompletionResponse) -> dict[str, int]:
+def usage_of(response: Any) -> dict[str, int]:
     """The tokens a response cost, as OpenAI's and Anthropic's raw responses count them."""
+    if not isinstance(response, ChatResponse | CompletionResponse):
+        return {}
     usage = part(response.raw, "usage") or response.additional_kwargs
     counts = {
         "input_tokens": part(usage, "prompt_tokens") or part(usage, "input_tokens"),
@@ -44,10 +65,11 @@ def usage_of(response: ChatResponse | CompletionResponse) -> dict[str, int]:
 def marked(hit: Hit) -> Any:
     """A hit's response, which says in `additional_kwargs["semantic_cache"]` that it is one."""
     response = hit.answer
-    response.additional_kwargs["semantic_cache"] = {
-        "tier": hit.tier,
-        "similarity": hit.similarity,
-        "age": hit.age,
-        "question": hit.question,
-    }
+    if isinstance(response, ChatResponse | CompletionResponse):
+        response.additional_kwargs["semantic_cache"] = {
+            "tier": hit.tier,
+            "similarity": hit.similarity,
+            "age": hit.age,
+            "question": hit.question,
+        }
     return response

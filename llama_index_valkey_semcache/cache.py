@@ -24,9 +24,7 @@ class ValkeySemanticCache(SemanticCache):
         namespace: The tenant.
         client: Your own `valkey.Valkey`.
         async_client: Your own `valkey.asyncio.Valkey`.
-        options: `index`, `embedding_id`, `timeout`, `connect_timeout`, `cluster`, `on_error`,
-            `max_semantic_chars`, `volatile`, `store_questions`, `promote`, `digest_key` and
-            `flat_max_bytes` of `valkey_semcache.SemanticCache`.
+        options: All further options of `valkey_semcache.SemanticCache`, by the same names.
 
     Raises:
         ConfigurationError: An argument is out of range or of the wrong type, or no server is

@@ -11,19 +11,29 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from llama_index.core.llms.llm import LLM
-from pydantic import BaseModel
+from llama_index.core.tools.types import BaseTool
+from pydantic import BaseModel, SecretBytes, SecretStr
 
 # What a field's name says of things that do not change an answer, or are secret.
 _LEFT_OUT = re.compile(
     r"api_?key|secret|password|credential|(?:^|_)token$|^auth(?:orization|entication)?$"
-    r"|headers?$|(?:^|_)a?client(?:$|_)|timeout|retries|callback_manager|rate_limiter"
-    r"|num_workers|session|verbose",
+    r"|(?:^|_)key(?:_id)?$|headers?$|(?:^|_)a?client(?:$|_)|timeout|retries|callback_manager"
+    r"|rate_limiter|num_workers|session|verbose",
     re.IGNORECASE,
 )
+# What a model keeps of its own calls: no parameter, and different after each of them.
+_COUNTED = re.compile(
+    r"_*(?:(?:n|num|number_of|total|llm|model|chat|complete|completion|stream|api)_)?"
+    r"(?:calls?|requests?|counts?|counters?)(?:_(?:counts?|counter|made|seen|log|history))?"
+    r"|_*last_(?:chat_)?(?:messages?|prompts?|requests?|responses?|called_.*)",
+    re.IGNORECASE,
+)
+# What `predict` writes into the prompt or reads out of the answer, where all can see it.
+_SEEN_IN_THE_PROMPT = frozenset(("output_parser", "query_wrapper_prompt"))
 _BASE_URL = re.compile(r"base|url|endpoint|host", re.IGNORECASE)
 
 
@@ -41,46 +51,96 @@ def model_identity(llm: LLM | str, call: Mapping[str, Any]) -> str:
     Raises:
         UnnamableError: A parameter or an argument has no faithful name.
     """
-    arguments = {name: _named(value, name) for name, value in call.items()}
-    if isinstance(llm, str):
-        return json.dumps([llm, arguments], sort_keys=True)
-    fields = {
-        name: _named(getattr(llm, name), name)
-        for name in type(llm).model_fields
+    model = llm if isinstance(llm, str) else parameters(llm)
+    return json.dumps([model, _settings(call, "")], sort_keys=True)
+
+
+def parameters(llm: LLM) -> dict[str, Any]:
+    """A model's class, name and parameters, each named.
+
+    Raises:
+        UnnamableError: One has no faithful name.
+    """
+    fields = type(llm).model_fields
+    named = {name: _named(getattr(llm, name), name) for name in fields if _counts(name)}
+    # Models written by hand keep parameters in private attributes; plain values count.
+    for name, value in {**vars(llm), **(llm.__pydantic_private__ or {})}.items():
+        if name not in fields and isinstance(value, str | int | float) and _counts(name):
+            named[name] = _named(value, name)
+    metadata = llm.metadata
+    named["class"] = [type(llm).__name__, llm.class_name(), metadata.model_name]
+    named["metadata"] = [metadata.is_chat_model, metadata.is_function_calling_model]
+    return named
+
+
+def _counts(name: str) -> bool:
+    """Whether a field of this name is a parameter."""
+    return not (name in _SEEN_IN_THE_PROMPT or _LEFT_OUT.search(name) or _COUNTED.fullmatch(name))
+
+
+def _settings(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Parameters in a mapping: what its own names leave out does not count."""
+    if not all(isinstance(name, str) for name in values):
+        raise UnnamableError(f"{path} has keys that are no strings")
+    return {
+        name: _named(value, f"{path}.{name}" if path else name)
+        for name, value in values.items()
         if not _LEFT_OUT.search(name)
     }
-    # Models written by hand keep parameters in private attributes; plain values count.
-    private = {
-        name: value
-        for name, value in {**vars(llm), **(llm.__pydantic_private__ or {})}.items()
-        if name not in fields
-        and not _LEFT_OUT.search(name)
-        and isinstance(value, str | int | float | bool)
-    }
-    about = [getattr(llm, "class_name", lambda: "")(), llm.metadata.model_dump(mode="json")]
-    return json.dumps([type(llm).__name__, about, fields, private, arguments], sort_keys=True)
 
 
 def _named(value: Any, path: str) -> Any:
     """`value` as JSON."""
-    if isinstance(value, enum.Enum):
-        return [type(value).__name__, value.name]
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(value, enum.Enum):
         # A private address is nobody else's business, not even as an index's tag.
         return hashlib.sha256(value.encode()).hexdigest() if _BASE_URL.search(path) else value
     if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, enum.Enum):
+        return [type(value).__name__, value.name]
+    if isinstance(value, SecretStr | SecretBytes):
+        return "secret"
     if isinstance(value, Mapping):
+        # Words in a schema are no secrets: only the parameter's own names are looked at.
+        if path.endswith("kwargs"):
+            return _settings(value, path)
         if not all(isinstance(key, str) for key in value):
             raise UnnamableError(f"{path} has keys that are no strings")
         return {key: _named(part, f"{path}.{key}") for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_named(part, f"{path}[{place}]") for place, part in enumerate(value)]
+    return _object(value, path)
+
+
+def _object(value: Any, path: str) -> Any:
     if isinstance(value, type) and issubclass(value, BaseModel):
         return [value.__qualname__, value.model_json_schema()]
-    if isinstance(value, FunctionType) and "<" not in value.__qualname__:
-        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, FunctionType):
+        return _function(value, path)
+    if isinstance(value, BaseTool):
+        about = value.metadata
+        return [about.name, about.description, about.get_parameters_dict()]
+    if isinstance(value, LLM):  # a model that asks others
+        return parameters(value)
     if isinstance(value, BaseModel):
-        fields = {n: _named(getattr(value, n), f"{path}.{n}") for n in type(value).model_fields}
-        return [type(value).__name__, fields]
+        fields = {n: getattr(value, n) for n in type(value).model_fields}
+        return [type(value).__name__, _settings(fields, path)]
     raise UnnamableError(f"{path} is a {type(value).__name__}")
+
+
+def _function(function: FunctionType, path: str) -> Any:
+    """A function by its name; those of a script by their code as well, since each has a main."""
+    if "<" in function.__qualname__ or function.__closure__:
+        raise UnnamableError(f"{path} is a function without a name of its own")
+    name = f"{function.__module__}.{function.__qualname__}"
+    return [name, _code(function.__code__)] if function.__module__ == "__main__" else name
+
+
+def _code(code: CodeType) -> str:
+    constants = [
+        _code(constant) if isinstance(constant, CodeType) else repr(constant)
+        for constant in code.co_consts
+        if not isinstance(constant, frozenset)  # in another order in another process
+    ]
+    parts = repr((code.co_code, code.co_names, code.co_varnames, constants))
+    return hashlib.sha256(parts.encode()).hexdigest()

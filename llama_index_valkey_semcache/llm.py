@@ -1,13 +1,13 @@
 """`SemanticCacheLLM`: any LlamaIndex LLM, with a cache in front.
 
-Rule of this file: what is cached goes through the core, everything else is the inner model's.
+Rule of this file: what is cached goes through the front, everything else is the inner model's.
 It is a `FunctionCallingLLM`, or agents and structured prediction would not take it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -18,26 +18,27 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
     CompletionResponseAsyncGen,
     CompletionResponseGen,
-    LLMMetadata,
 )
-from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.llms.llm import LLM, ToolSelection
+from llama_index.core.llms.llm import LLM
+from llama_index.core.llms.structured_llm import StructuredLLM
 
-from llama_index_valkey_semcache.answers import marked, reason_not_to_store, usage_of
-from llama_index_valkey_semcache.codec import ChatCodec, CompletionCodec
-from llama_index_valkey_semcache.identity import model_identity
+from llama_index_valkey_semcache.front import Asked, Front
+from llama_index_valkey_semcache.predict import CHAT, COMPLETION
 from llama_index_valkey_semcache.prompt import read_completion, read_messages
-from valkey_semcache import Codec, ConfigurationError, Hit, Question, SemanticCache
+from llama_index_valkey_semcache.settings import Mode, Settings
+from llama_index_valkey_semcache.stream import aplayed, played
+from llama_index_valkey_semcache.structured import StructuredPredictingLLM
+from llama_index_valkey_semcache.wrapped import WrappedLLM
+from valkey_semcache import ConfigurationError, SemanticCache
+from valkey_semcache.options import TTL
 
-_CHAT, _COMPLETION = ChatCodec(), CompletionCodec()
 
-
-class SemanticCacheLLM(FunctionCallingLLM):
+class SemanticCacheLLM(StructuredPredictingLLM):
     """An LLM whose answers are looked up before the inner one is asked.
 
-    `complete`, `chat` and their async twins are cached; streams and all else go to the inner
-    model as they are.
+    Everything that asks a model is cached: completions and chats, streamed or not, with tools,
+    from templates (`predict`, as query engines do) and structured; each sync and async. All
+    else is the inner model's, whose attributes it has.
 
     Args:
         llm: The model to ask on a miss.
@@ -45,15 +46,21 @@ class SemanticCacheLLM(FunctionCallingLLM):
         namespace: The tenant; None for the cache's own.
         model_id: Names the model with its parameters, in place of what is read off `llm`.
             Change it whenever they change.
+        mode: `"auto"` serves other wordings of a question, `"exact"` the very words only,
+            `"off"` nothing: all goes to the model, and nothing is stored.
+        question_vars: Names of template variables that hold a question. The first that a
+            template has is compared by meaning; templates without are exact-only.
+        threshold: Cosine similarity from which another wording is served, 0 to 1; None for
+            the cache's own.
+        ttl: Seconds an entry lives, or a `timedelta`; None for the cache's own.
+        cache_tool_calls: Whether calls for tools are stored too, for the very words.
+        should_store: A function from a model's answer (a `ChatResponse`, a
+            `CompletionResponse`, or an object of the class asked for) to whether it is stored.
 
     Raises:
-        ConfigurationError: `llm` or `cache` is not one.
+        ConfigurationError: `llm` or `cache` is not one, `llm` is one that must be wrapped in
+            another order, or an option is not allowed. It is a `ValueError`.
     """
-
-    _llm: LLM = PrivateAttr()
-    _cache: SemanticCache = PrivateAttr()
-    _namespace: str | None = PrivateAttr()
-    _model_id: str | None = PrivateAttr()
 
     def __init__(
         self,
@@ -62,187 +69,159 @@ class SemanticCacheLLM(FunctionCallingLLM):
         *,
         namespace: str | None = None,
         model_id: str | None = None,
+        mode: Mode = "auto",
+        question_vars: Sequence[str] = ("query_str", "question"),
+        threshold: float | None = None,
+        ttl: TTL = None,
+        cache_tool_calls: bool = False,
+        should_store: Callable[[Any], bool] | None = None,
     ) -> None:
-        if not isinstance(llm, LLM):
-            raise ConfigurationError(f"llm= takes a LlamaIndex LLM, not {type(llm).__name__}.")
-        if not isinstance(cache, SemanticCache):
-            raise ConfigurationError(
-                "cache= takes a llama_index_valkey_semcache.ValkeySemanticCache, not "
-                f"{type(cache).__module__}.{type(cache).__name__}."
-            )
-        super().__init__(
-            callback_manager=llm.callback_manager,
-            system_prompt=llm.system_prompt,
-            messages_to_prompt=llm.messages_to_prompt,
-            completion_to_prompt=llm.completion_to_prompt,
-            output_parser=llm.output_parser,
-            pydantic_program_mode=llm.pydantic_program_mode,
-            query_wrapper_prompt=llm.query_wrapper_prompt,
+        settings = Settings.checked(
+            namespace=namespace,
+            model_id=model_id,
+            mode=mode,
+            question_vars=question_vars,
+            threshold=threshold,
+            ttl=ttl,
+            cache_tool_calls=cache_tool_calls,
+            should_store=should_store,
         )
-        self._llm = llm
-        self._cache = cache
-        self._namespace = namespace
-        self._model_id = model_id
-
-    @classmethod
-    def class_name(cls) -> str:
-        """The name under which LlamaIndex serializes it."""
-        return "SemanticCacheLLM"
+        WrappedLLM.__init__(self, Front(_checked_llm(llm), _checked_cache(cache), settings))
 
     @property
-    def metadata(self) -> LLMMetadata:
-        """The inner model's."""
-        return self._llm.metadata
+    def cache(self) -> SemanticCache | None:
+        """The cache in front; None after unpickling, until it is set."""
+        return self._front.cache
 
-    @property
-    def cache(self) -> SemanticCache:
-        """The cache in front."""
-        return self._cache
+    @cache.setter
+    def cache(self, cache: SemanticCache) -> None:
+        self._front.cache = _checked_cache(cache)
 
-    @property
-    def inner(self) -> LLM:
-        """The model behind."""
-        return self._llm
+    def bypass(self) -> AbstractContextManager[None]:
+        """Go around the cache: `with llm.bypass():`.
+
+        Within, calls of this thread or task go to the model; nothing is looked up or stored.
+        """
+        return self._front.bypassed()
+
+    # One answer
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """The inner model's `complete`, or a stored answer to the same question."""
-        question = self._completion_question(prompt, formatted, kwargs)
-        found: CompletionResponse | None = self._lookup(question, _COMPLETION)
+        asked = self._completion(prompt, formatted, kwargs)
+        found: CompletionResponse | None = self._front.find(asked)
         if found is not None:
             return found
-        response = self._llm.complete(prompt, formatted=formatted, **kwargs)
-        self._store(question, response, _COMPLETION)
+        response = self._front.llm.complete(prompt, formatted=formatted, **kwargs)
+        self._front.keep(asked, response)
         return response
 
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """The inner model's `acomplete`, or a stored answer to the same question."""
-        question = self._completion_question(prompt, formatted, kwargs)
-        found: CompletionResponse | None = await self._alookup(question, _COMPLETION)
+        asked = self._completion(prompt, formatted, kwargs)
+        found: CompletionResponse | None = await self._front.afind(asked)
         if found is not None:
             return found
-        response = await self._llm.acomplete(prompt, formatted=formatted, **kwargs)
-        await self._astore(question, response, _COMPLETION)
+        response = await self._front.llm.acomplete(prompt, formatted=formatted, **kwargs)
+        await self._front.akeep(asked, response)
         return response
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The inner model's `chat`, or a stored answer to the same question."""
-        question = self._chat_question(messages, kwargs)
-        found: ChatResponse | None = self._lookup(question, _CHAT)
+        asked = self._chat(messages, kwargs)
+        found: ChatResponse | None = self._front.find(asked)
         if found is not None:
             return found
-        response = self._llm.chat(messages, **kwargs)
-        self._store(question, response, _CHAT)
+        response = self._front.llm.chat(messages, **kwargs)
+        self._front.keep(asked, response)
         return response
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The inner model's `achat`, or a stored answer to the same question."""
-        question = self._chat_question(messages, kwargs)
-        found: ChatResponse | None = await self._alookup(question, _CHAT)
+        asked = self._chat(messages, kwargs)
+        found: ChatResponse | None = await self._front.afind(asked)
         if found is not None:
             return found
-        response = await self._llm.achat(messages, **kwargs)
-        await self._astore(question, response, _CHAT)
+        response = await self._front.llm.achat(messages, **kwargs)
+        await self._front.akeep(asked, response)
         return response
 
-    # Not cached: the inner model's own
+    # Streams
 
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
-        """The inner model's; not cached."""
-        return self._llm.stream_complete(prompt, formatted=formatted, **kwargs)
+        """The inner model's `stream_complete`, or a stored answer, word by word."""
+        asked = self._completion(prompt, formatted, kwargs)
+        found = self._front.find(asked)
+        if found is not None:
+            return played(found)
+        chunks = self._front.llm.stream_complete(prompt, formatted=formatted, **kwargs)
+        return chunks if asked is None else self._front.recorded(asked, chunks)
 
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
-        """The inner model's; not cached."""
-        return await self._llm.astream_complete(prompt, formatted=formatted, **kwargs)
+        """The inner model's `astream_complete`, or a stored answer, word by word."""
+        asked = self._completion(prompt, formatted, kwargs)
+        found = await self._front.afind(asked)
+        if found is not None:
+            return aplayed(found)
+        chunks = await self._front.llm.astream_complete(prompt, formatted=formatted, **kwargs)
+        return chunks if asked is None else self._front.arecorded(asked, chunks)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """The inner model's; not cached."""
-        return self._llm.stream_chat(messages, **kwargs)
+        """The inner model's `stream_chat`, or a stored answer, word by word."""
+        asked = self._chat(messages, kwargs)
+        found = self._front.find(asked)
+        if found is not None:
+            return played(found)
+        chunks = self._front.llm.stream_chat(messages, **kwargs)
+        return chunks if asked is None else self._front.recorded(asked, chunks)
 
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
-        """The inner model's; not cached."""
-        return await self._llm.astream_chat(messages, **kwargs)
-
-    def _prepare_chat_with_tools(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return self._function_calling()._prepare_chat_with_tools(*args, **kwargs)
-
-    def get_tool_calls_from_response(
-        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
-    ) -> list[ToolSelection]:
-        """The inner model's reading of its own tool calls."""
-        return self._function_calling().get_tool_calls_from_response(
-            response, error_on_no_tool_call=error_on_no_tool_call, **kwargs
-        )
-
-    def _function_calling(self) -> FunctionCallingLLM:
-        if not isinstance(self._llm, FunctionCallingLLM):
-            raise ConfigurationError(
-                f"The inner {type(self._llm).__name__} cannot call tools. Wrap a model that can."
-            )
-        return self._llm
+        """The inner model's `astream_chat`, or a stored answer, word by word."""
+        asked = self._chat(messages, kwargs)
+        found = await self._front.afind(asked)
+        if found is not None:
+            return aplayed(found)
+        chunks = await self._front.llm.astream_chat(messages, **kwargs)
+        return chunks if asked is None else self._front.arecorded(asked, chunks)
 
     # What is asked
 
-    def _chat_question(
-        self, messages: Sequence[ChatMessage], call: dict[str, Any]
-    ) -> Question | None:
-        return self._question(
-            call, lambda identity, model: read_messages(messages, identity, model)
+    def _chat(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Asked | None:
+        return self._front.asked(lambda: read_messages(messages), call, CHAT)
+
+    def _completion(self, prompt: str, formatted: bool, call: dict[str, Any]) -> Asked | None:
+        return self._front.asked(lambda: read_completion(prompt, formatted), call, COMPLETION)
+
+
+def _checked_llm(llm: object) -> LLM:
+    if not isinstance(llm, LLM):
+        raise ConfigurationError(f"llm= takes a LlamaIndex LLM, not {type(llm).__name__}.")
+    if isinstance(llm, StructuredLLM):
+        raise ConfigurationError(
+            "llm= is a StructuredLLM, whose answers are made by the model inside of it. Wrap "
+            "that one, and structure the whole: "
+            f"SemanticCacheLLM(llm, cache).as_structured_llm({llm.output_cls.__name__})."
         )
-
-    def _completion_question(
-        self, prompt: str, formatted: bool, call: dict[str, Any]
-    ) -> Question | None:
-        return self._question(
-            call, lambda identity, model: read_completion(prompt, formatted, identity, model)
+    if isinstance(llm, SemanticCacheLLM):
+        raise ConfigurationError(
+            "llm= is a SemanticCacheLLM already. Use it as it is, or wrap the model that is its "
+            "attribute inner."
         )
+    return llm
 
-    def _question(
-        self, call: dict[str, Any], read: Callable[[str, str], Question]
-    ) -> Question | None:
-        """The question, or None for a request that cannot be cached."""
-        try:
-            identity = model_identity(self._llm if self._model_id is None else self._model_id, call)
-            question = read(identity, self._llm.metadata.model_name)
-        except Exception as error:  # noqa: BLE001 - whatever they hold, the call goes on
-            self._cache.missed(f"{type(error).__name__}: {error}")
-            return None
-        return replace(question, namespace=self._namespace)
 
-    # Look-ups and stores, sync and async
-
-    def _lookup(self, question: Question | None, codec: Codec) -> Any:
-        if question is None:
-            return None
-        outcome = self._cache.lookup(question, codec=codec)
-        return marked(outcome) if isinstance(outcome, Hit) else None
-
-    async def _alookup(self, question: Question | None, codec: Codec) -> Any:
-        if question is None:
-            return None
-        outcome = await self._cache.alookup(question, codec=codec)
-        return marked(outcome) if isinstance(outcome, Hit) else None
-
-    def _store(self, question: Question | None, response: Any, codec: Codec) -> None:
-        if question is not None and self._worth_storing(response):
-            self._cache.store(question, response, codec=codec, usage=usage_of(response))
-
-    async def _astore(self, question: Question | None, response: Any, codec: Codec) -> None:
-        if question is not None and self._worth_storing(response):
-            await self._cache.astore(question, response, codec=codec, usage=usage_of(response))
-
-    def _worth_storing(self, response: ChatResponse | CompletionResponse) -> bool:
-        try:
-            reason = reason_not_to_store(response)
-        except Exception:  # noqa: BLE001 - the model has been paid; its answer is passed on
-            reason = "unreadable answer"
-        if reason is not None:
-            self._cache.skip(reason)
-        return reason is None
+def _checked_cache(cache: object) -> SemanticCache:
+    if not isinstance(cache, SemanticCache):
+        raise ConfigurationError(
+            "cache= takes a llama_index_valkey_semcache.ValkeySemanticCache, not "
+            f"{type(cache).__module__}.{type(cache).__name__}."
+        )
+    return cache

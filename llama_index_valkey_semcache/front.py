@@ -1,0 +1,257 @@
+"""`Front`: a cache in front of one model. What may be asked of it, found in it and kept.
+
+Rule of this file: no method of an LLM, no template, no stream's chunk; those are translated
+elsewhere. Whatever fails here, the model is asked and its answer passed on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextlib import aclosing, closing, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from llama_index.core.llms.llm import LLM
+
+from llama_index_valkey_semcache import events
+from llama_index_valkey_semcache.answers import (
+    asks_for_tools,
+    marked,
+    reason_not_to_store,
+    usage_of,
+)
+from llama_index_valkey_semcache.identity import UnnamableError, model_identity
+from llama_index_valkey_semcache.prompt import Reading
+from llama_index_valkey_semcache.settings import Settings
+from llama_index_valkey_semcache.stream import Recording
+from valkey_semcache import Codec, Hit, Miss, Question, SemanticCache
+
+logger = logging.getLogger("valkey_semcache")
+
+_C = TypeVar("_C")
+
+# The fronts that this thread or task goes around, see `Front.bypassed`.
+_bypassed: ContextVar[tuple[Front, ...]] = ContextVar("semcache_bypassed", default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that the cache takes part in: the question, and what reads its answer."""
+
+    question: Question
+    codec: Codec
+
+
+class Front:
+    """A cache in front of one model.
+
+    Args:
+        llm: The model.
+        cache: The cache; None passes everything on to the model.
+        settings: How the one stands in front of the other.
+    """
+
+    def __init__(self, llm: LLM, cache: SemanticCache | None, settings: Settings) -> None:
+        self.llm = llm
+        self.cache = cache
+        self.settings = settings
+        self._warned: set[str] = set()
+        self._compared = False
+
+    @contextmanager
+    def bypassed(self) -> Iterator[None]:
+        """Within, this thread or task goes around the cache: nothing is found or kept."""
+        token = _bypassed.set((*_bypassed.get(), self))
+        try:
+            yield
+        finally:
+            _bypassed.reset(token)
+
+    # What is asked
+
+    def asked(
+        self, read: Callable[[], Reading], call: Mapping[str, Any], codec: Codec
+    ) -> Asked | None:
+        """What a request asks, or None for one that the cache takes no part in.
+
+        Args:
+            read: Reads the question; it may raise.
+            call: The call's arguments beside the prompt.
+            codec: For the answer.
+        """
+        cache = self.cache
+        if cache is None or self.settings.mode == "off" or self in _bypassed.get():
+            return None
+        try:
+            identity = model_identity(self.settings.model_id or self.llm, call)
+            reading = read()
+            exact = reading.exact_reason or (self.settings.mode == "exact" and "mode='exact'")
+            question = Question(
+                text=reading.text,
+                context=reading.context,
+                identity=identity,
+                model=self.llm.metadata.model_name,
+                namespace=self.settings.namespace,
+                exact_only=exact,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever they hold, the call goes on
+            self._warn(
+                type(error).__name__,
+                "Requests to %s are not cached: %s. If it is a parameter that has no name, pass "
+                "model_id= with a name that stands for the model and all its parameters.",
+                type(self.llm).__name__,
+                error,
+            )
+            events.looked_up(cache.missed(f"{type(error).__name__}: {error}"))
+            return None
+        return Asked(question, codec)
+
+    # What is found
+
+    def find(self, asked: Asked | None) -> Any:
+        """A stored answer, or None."""
+        if asked is None or self.cache is None:
+            return None
+        return _found(
+            self.cache.lookup(
+                asked.question, codec=asked.codec, similarity_threshold=self.settings.threshold
+            )
+        )
+
+    async def afind(self, asked: Asked | None) -> Any:
+        """The same as `find`, without blocking the event loop."""
+        if asked is None or self.cache is None:
+            return None
+        return _found(
+            await self.cache.alookup(
+                asked.question, codec=asked.codec, similarity_threshold=self.settings.threshold
+            )
+        )
+
+    # What is kept
+
+    def keep(
+        self, asked: Asked | None, answer: Any, usage: Mapping[str, int] | None = None
+    ) -> None:
+        """Store a model's answer, if it is one to give to others."""
+        if asked is None or self.cache is None or not self._worth_keeping(answer):
+            return
+        stored = self.cache.store(asked.question, answer, **self._how(asked, answer, usage))
+        self._kept(asked, stored)
+
+    async def akeep(
+        self, asked: Asked | None, answer: Any, usage: Mapping[str, int] | None = None
+    ) -> None:
+        """The same as `keep`, without blocking the event loop."""
+        if asked is None or self.cache is None or not self._worth_keeping(answer):
+            return
+        stored = await self.cache.astore(asked.question, answer, **self._how(asked, answer, usage))
+        self._kept(asked, stored)
+
+    # Streams
+
+    def recorded(
+        self, asked: Asked, chunks: Generator[_C, None, None]
+    ) -> Generator[_C, None, None]:
+        """A model's stream as it is; what it added up to is kept once it has ended by itself."""
+        recording = Recording()
+        with closing(chunks) if hasattr(chunks, "close") else nullcontext():
+            for chunk in chunks:
+                recording.add(chunk)
+                yield chunk
+        answer = self._whole(recording)
+        if answer is not None:
+            self.keep(asked, answer, recording.usage)
+
+    async def arecorded(
+        self, asked: Asked, chunks: AsyncGenerator[_C, None]
+    ) -> AsyncGenerator[_C, None]:
+        """The same for async streams."""
+        recording = Recording()
+        async with aclosing(chunks) if hasattr(chunks, "aclose") else nullcontext():
+            async for chunk in chunks:
+                recording.add(chunk)
+                yield chunk
+        answer = self._whole(recording)
+        if answer is not None:
+            await self.akeep(asked, answer, recording.usage)
+
+    # Steps of the above
+
+    def _worth_keeping(self, answer: Any) -> bool:
+        reason = self._reason_not_to_keep(answer)
+        if reason is not None:
+            self._skip(reason)
+        return reason is None
+
+    def _reason_not_to_keep(self, answer: Any) -> str | None:
+        try:
+            reason = reason_not_to_store(answer, self.settings.cache_tool_calls)
+        except Exception:  # noqa: BLE001 - the model has been paid; its answer is passed on
+            return "unreadable answer"
+        if reason is not None or self.settings.should_store is None:
+            return reason
+        try:
+            return None if self.settings.should_store(answer) else "should_store said no"
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._warn("should_store", "An answer is not cached: should_store raised %r", error)
+            return "should_store raised"
+
+    def _skip(self, reason: str) -> None:
+        if self.cache is not None:
+            self.cache.skip(reason)
+        events.kept(False, reason)
+
+    def _how(self, asked: Asked, answer: Any, usage: Mapping[str, int] | None) -> dict[str, Any]:
+        how: dict[str, Any] = {
+            "codec": asked.codec,
+            "ttl": self.settings.ttl,
+            "usage": usage_of(answer) if usage is None else usage,
+        }
+        if asks_for_tools(answer):
+            how["exact_only"] = True
+        return how
+
+    def _kept(self, asked: Asked, stored: bool) -> None:
+        events.kept(stored, "" if stored else "it cannot be stored, or the cache failed")
+        with suppress(UnnamableError):  # it could be named before
+            self._warn_of_changes(asked)
+
+    def _whole(self, recording: Recording) -> Any:
+        try:
+            answer, reason = recording.answer()
+        except Exception:  # noqa: BLE001 - the stream has been passed on
+            answer, reason = None, "unreadable answer"
+        if reason is not None:
+            self._skip(reason)
+        return answer
+
+    def _warn_of_changes(self, asked: Asked) -> None:
+        """After the first answer, say so if the model is no longer the one that was asked."""
+        if self._compared or self.settings.model_id is not None:
+            return
+        self._compared = True
+        before, _ = json.loads(asked.question.identity)
+        after, _ = json.loads(model_identity(self.llm, {}))
+        if changed := sorted(name for name in after if before.get(name) != after[name]):
+            self._warn(
+                "changes",
+                "%s changes its %s when it is asked, so its answers are not found again. Pass "
+                "model_id= with a name that stands for the model and all its parameters.",
+                type(self.llm).__name__,
+                ", ".join(changed),
+            )
+
+    def _warn(self, kind: str, message: str, *arguments: object) -> None:
+        """Log a warning, once for each kind."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning(message, *arguments)
+
+
+def _found(outcome: Hit | Miss) -> Any:
+    events.looked_up(outcome)
+    return marked(outcome) if isinstance(outcome, Hit) else None
