@@ -17,6 +17,7 @@ from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.notes import Notes
 from valkey_semcache.operations import Command, Embed, Flow, Script
 from valkey_semcache.outcome import Hit, Miss
+from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address, Addressing
 from valkey_semcache.stats import Counters
 
@@ -31,8 +32,7 @@ VECTOR = np.array([0.6, 0.8], dtype="<f4")
 
 def flows(wanted: Any = "search", **options: Any) -> Flows:
     settings = IndexSettings(wanted, "n", EMBEDDING, "model", 0.5, 2**20)
-    options = {"store_questions": True, "promote": False} | options
-    return Flows(settings, Notes(), Counters(), **options)
+    return Flows(settings, Notes(), Counters(), Policy(**options))
 
 
 def address(text: str, **parts: Any) -> Address:

@@ -18,6 +18,12 @@ NAN = float("nan")
 BAD = [
     ("similarity_threshold", [-0.01, 1.01, 90, "0.9", None, True, NAN]),
     ("ttl", [0, -1, "60", True, NAN, float("inf"), timedelta(0), timedelta(seconds=-1)]),
+    ("ttl_jitter", [-0.1, 1, "0.1", None, True, NAN]),
+    ("sliding", [None, 1, "no"]),
+    ("max_age", [0, -1, "60", True, timedelta(0)]),
+    ("models", ["gpt-4o*", [], [""], [5], 5]),
+    ("should_cache", [True, "no"]),
+    ("should_store", [True, "no"]),
     ("name", ["", "a:b", "a b", "a" * 65, "ä", None, 5, "a*", "a\n"]),
     ("namespace", [None, 5, b"acme"]),
     ("index", ["hnsw", "", None, 1]),

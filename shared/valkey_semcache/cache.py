@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any, Literal, Self
 
 from valkey_semcache.codec import Codec, TextCodec
@@ -18,6 +20,7 @@ from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.flow import Flows
 from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.index.search import Parameters
+from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.notes import Notes
 from valkey_semcache.options import (
     TTL,
@@ -32,14 +35,18 @@ from valkey_semcache.options import (
     checked_patterns,
     checked_range,
     checked_seconds,
+    checked_share,
     checked_threshold,
     checked_ttl,
 )
 from valkey_semcache.outcome import Hit, Miss
+from valkey_semcache.policy import Policy
 from valkey_semcache.question import Addressing, Question
 from valkey_semcache.removing import Removing
+from valkey_semcache.rules import Selection, ShouldCache, ShouldStore
 from valkey_semcache.server import Server
 from valkey_semcache.stats import Counters, Stats
+from valkey_semcache.tenants import Tenants
 
 
 class SemanticCache(Removing):
@@ -56,9 +63,25 @@ class SemanticCache(Removing):
             data there, and serves all processes that name it). None for the environment's:
             `VALKEY_URL`, else `VALKEY_HOST` and kin, else the same with `REDIS_`.
         similarity_threshold: Cosine similarity from which another wording is served, 0 to 1.
-        ttl: Seconds an entry lives, or a `timedelta`; None for ever.
+        ttl: Seconds an entry lives, or a `timedelta`; None for ever. Or rules by model,
+            `{"gpt-4o*": 600, "*": 3600}`, of which the most specific pattern counts (the one
+            with the most characters that are no wildcards; an unknown model matches only
+            `*`). Or a function of the `Question` and the answer.
+        ttl_jitter: Share of its TTL by which an entry's life is shortened at most, at random,
+            so that what was stored together does not expire together. 0 to below 1.
+        sliding: True begins an entry's life anew at each hit.
+        max_age: Seconds, or a `timedelta`, at which a sliding entry ends all the same; None
+            for never.
+        models: Patterns of the models' names whose questions are cached, such as
+            `["gpt-4o*"]`; None for all.
+        should_cache: Function of the `Question`; where it says False, nothing is looked up
+            or stored. `valkey_semcache.not_about_now` is one.
+        should_store: Function of the `Question` and the answer; where it says False, the
+            answer is not stored.
         name: Begins every key of this cache. 1 to 64 letters, digits, `_`, `.`, `-`.
-        namespace: The tenant; entries of one are never seen by another.
+        namespace: The tenant of what names none; entries of one are never seen by another.
+        namespace_from: Returns the tenant, called without arguments at each look-up and each
+            store; if it returns None or raises, the request is not cached. See `namespace()`.
         client: Your own `valkey.Valkey` instead of a URL; it is not closed here.
         async_client: Your own `valkey.asyncio.Valkey`, likewise.
         index: `"search"` for the module valkey-search, `"flat"` for exact search in the
@@ -103,6 +126,7 @@ class SemanticCache(Removing):
         ttl: TTL = 3600,
         name: str = "semcache",
         namespace: str = "",
+        namespace_from: Callable[[], str | None] | None = None,
         client: Any = None,
         async_client: Any = None,
         index: Literal["auto", "search", "flat"] = "auto",
@@ -114,6 +138,12 @@ class SemanticCache(Removing):
         on_error: Literal["miss", "raise"] = "miss",
         max_semantic_chars: int = 1000,
         volatile: Sequence[str | re.Pattern[str]] = (),
+        ttl_jitter: float = 0.0,
+        sliding: bool = False,
+        max_age: float | timedelta | None = 604800,
+        models: Sequence[str] | None = None,
+        should_cache: ShouldCache | None = None,
+        should_store: ShouldStore | None = None,
         store_questions: bool = True,
         promote: bool = False,
         digest_key: bytes | str | None = None,
@@ -126,9 +156,16 @@ class SemanticCache(Removing):
     ) -> None:
         self._name = checked_name(name)
         self._namespace = checked_namespace(namespace)
-        self._clears: str | None = None  # the one namespace that a tenant's view may clear
+        self._view: str | None = None  # the tenant of a view, and all that it may clear
+        self._tenants = Tenants(namespace_from)
         self._threshold = checked_threshold(similarity_threshold)
-        self._ttl = checked_ttl(ttl)
+        self._selection = Selection.of(models, should_cache, should_store)
+        self._lifetimes = Lifetimes(
+            lifetime_rule(ttl),
+            checked_share(ttl_jitter, "ttl_jitter"),
+            checked_flag(sliding, "sliding"),
+            checked_ttl(max_age, "max_age"),
+        )
         self._raises = checked_choice(on_error, "on_error", ("miss", "raise")) == "raise"
         self._codec: Codec = TextCodec() if codec is None else codec
         timeout = checked_seconds(timeout, "timeout")
@@ -161,8 +198,11 @@ class SemanticCache(Removing):
             settings,
             Notes(),
             self._counters,
-            store_questions=checked_flag(store_questions, "store_questions"),
-            promote=checked_flag(promote, "promote"),
+            Policy(
+                lifetimes=self._lifetimes,
+                store_questions=checked_flag(store_questions, "store_questions"),
+                promote=checked_flag(promote, "promote"),
+            ),
         )
         self._server = Server(
             url,
@@ -186,15 +226,36 @@ class SemanticCache(Removing):
         return self._name
 
     @property
-    def namespace(self) -> str:
-        """The tenant of questions that name none."""
+    def default_namespace(self) -> str:
+        """The tenant of questions for which none is named."""
         return self._namespace
 
+    def namespace(self, namespace: str) -> AbstractContextManager[None]:
+        """Name the tenant for a block: `with cache.namespace("acme"): …`.
+
+        It holds for what is called inside: for this cache and its views, in tasks, and in
+        threads that are given a copy of the context (`asyncio.to_thread`, LangChain's `batch`).
+        A bare `threading.Thread` or `ThreadPoolExecutor` starts outside of every block. To be
+        safe from that, `namespace_from=lambda: None` caches nothing outside of blocks.
+
+        Who names the tenant: a `Question` that has one has the last word. Else the innermost
+        block, or `namespace_from=` where there is no block, which a view made by
+        `with_namespace` must agree with: a view asked for another tenant's request does not
+        cache it. `namespace=` of the constructor is for what nobody names a tenant for.
+
+        Args:
+            namespace: The tenant.
+
+        Raises:
+            ConfigurationError: It is no string.
+        """
+        return self._tenants.block(namespace)
+
     def with_namespace(self, namespace: str) -> Self:
-        """The same cache for another tenant: same server, index and counters."""
+        """The same cache for one tenant: same server, index and counters."""
         view = copy.copy(self)
         view._namespace = checked_namespace(namespace)
-        view._clears = view._namespace
+        view._view = view._namespace
         return view
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -250,6 +311,7 @@ class SemanticCache(Removing):
         codec: Codec | None = None,
         ttl: TTL | Unset = UNSET,
         usage: Mapping[str, int] | None = None,
+        exact_only: bool = False,
     ) -> bool:
         """Keep an answer. One stored for the same words before is replaced.
 
@@ -257,13 +319,14 @@ class SemanticCache(Removing):
             question: What was asked; a string is a question without context.
             answer: The answer, as the codec takes it.
             codec: Writes the answer, instead of the cache's own.
-            ttl: Instead of the cache's own; None for ever.
+            ttl: Instead of the cache's own, in any of its forms; None for ever.
             usage: Tokens that the answer cost, by name, given back with each hit.
+            exact_only: Whether only the very same words may find it.
 
         Returns:
             Whether it was stored.
         """
-        flow = self._store(question, answer, codec, ttl, usage)
+        flow = self._store(question, answer, codec, ttl, usage, exact_only)
         if flow is None:
             return False
         try:
@@ -281,9 +344,10 @@ class SemanticCache(Removing):
         codec: Codec | None = None,
         ttl: TTL | Unset = UNSET,
         usage: Mapping[str, int] | None = None,
+        exact_only: bool = False,
     ) -> bool:
         """The same as `store`, without blocking the event loop."""
-        flow = self._store(question, answer, codec, ttl, usage)
+        flow = self._store(question, answer, codec, ttl, usage, exact_only)
         if flow is None:
             return False
         try:

@@ -7,36 +7,42 @@ is in the flows, which methods there are is in cache.py and the files beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from valkey_semcache.codec import Codec
 from valkey_semcache.digest import Digests
 from valkey_semcache.drive import Drive
-from valkey_semcache.errors import ConfigurationError, NotStorableError
+from valkey_semcache.errors import ConfigurationError, NotStorableError, UnknownTenantError
 from valkey_semcache.flow import Flows
+from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.operations import Flow
-from valkey_semcache.options import TTL, UNSET, Unset, checked_threshold, checked_ttl
+from valkey_semcache.options import TTL, UNSET, Unset, checked_threshold
 from valkey_semcache.outcome import Hit, Miss
 from valkey_semcache.question import Address, Addressing, Question
+from valkey_semcache.rules import Selection
 from valkey_semcache.stats import Counters
+from valkey_semcache.tenants import Tenants
 
 
 class Core:
     """The parts of a cache, which `SemanticCache` puts together."""
 
     _addressing: Addressing
-    _clears: str | None
     _codec: Codec
     _counters: Counters
     _digests: Digests
     _drive: Drive
     _flows: Flows
     _name: str
+    _lifetimes: Lifetimes
     _namespace: str
     _prefix: str
     _raises: bool
+    _selection: Selection
+    _tenants: Tenants
     _threshold: float
-    _ttl: float | None
+    _view: str | None
 
     # What an adapter needs beside the above
 
@@ -50,21 +56,41 @@ class Core:
         self._counters.seen(miss)
         return miss
 
+    def failed(self, doing: str, error: Exception) -> None:
+        """Count and log an error of the app's own while `doing`; the call goes on."""
+        self._counters.failed(doing, error)
+
+    def settled(self, question: Question | str) -> Question:
+        """The question with the tenant who is asking it now; a later store meets the same.
+
+        Raises:
+            UnknownTenantError: That cannot be told, or two tenants are named.
+        """
+        question = _question(question)
+        if question.namespace is not None:
+            return question
+        return replace(question, namespace=self._tenants.of(self._view, self._namespace))
+
     # Steps shared by the sync and the async methods
 
     def _address(self, question: Question | str) -> Address:
-        if isinstance(question, str):
-            question = Question(question)
-        elif not isinstance(question, Question):
-            raise ConfigurationError(
-                f"A question is a string or a Question, not {type(question).__name__}."
-            )
-        return self._addressing.address(question, self._namespace)
+        return self._addressing.address(self.settled(question), self._namespace)
 
     def _lookup(
         self, question: Question | str, codec: Codec | None, threshold: float | None
     ) -> Flow[Hit | Miss]:
         threshold = self._threshold if threshold is None else checked_threshold(threshold)
+        try:
+            question = self.settled(question)
+        except UnknownTenantError as error:
+            return _told(self._of_nobody(error))
+        if not self._selection.takes_all:
+            try:
+                refusal = self._selection.refusal(question)
+            except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+                return _told(self._missed(error))
+            if refusal is not None:
+                return _told(Miss("not_cacheable", refusal))
         return self._flows.lookup(self._address(question), codec or self._codec, threshold)
 
     def _store(
@@ -74,11 +100,26 @@ class Core:
         codec: Codec | None,
         ttl: TTL | Unset,
         usage: Mapping[str, int] | None,
+        exact_only: bool = False,
     ) -> Flow[None] | None:
         codec = codec or self._codec
-        seconds = self._ttl if ttl is UNSET else checked_ttl(ttl)
-        address = self._address(question)
+        rule = None if ttl is UNSET else lifetime_rule(ttl)
         try:
+            question = self.settled(question)
+        except UnknownTenantError as error:
+            self.skip("unknown tenant")
+            self._of_nobody(error)
+            return None
+        address = self._address(question)
+        if exact_only:
+            address = replace(address, exact_reason="the answer is for these very words only")
+        try:
+            selection = self._selection
+            refusal = selection.refusal(question) or selection.refusal_to_store(question, answer)
+            if refusal is not None:
+                self.skip(refusal)
+                return None
+            seconds = self._lifetimes.of(question, answer, rule)
             content = codec.encode(answer)
         except NotStorableError as error:
             self.skip("not storable")
@@ -88,6 +129,14 @@ class Core:
             self._not_stored(error)
             return None
         return self._flows.store(address, codec.name, content, seconds, usage)
+
+    def _of_nobody(self, error: UnknownTenantError) -> Miss:
+        """The miss for a request whose tenant is not known, whatever the reason."""
+        if isinstance(error.__cause__, Exception):
+            self._counters.failed("namespace_from", error.__cause__)
+            if self._raises:
+                raise error
+        return Miss("not_cacheable", str(error))
 
     def _missed(self, error: Exception) -> Miss:
         self._counters.failed("a look-up", error)
@@ -100,3 +149,20 @@ class Core:
         if self._raises:
             raise error
         return False
+
+
+def _question(question: Question | str) -> Question:
+    """What was asked; a string is a question without context."""
+    if isinstance(question, str):
+        return Question(question)
+    if not isinstance(question, Question):
+        raise ConfigurationError(
+            f"A question is a string or a Question, not {type(question).__name__}."
+        )
+    return question
+
+
+def _told(miss: Miss) -> Flow[Hit | Miss]:
+    """A look-up that asks nobody."""
+    yield from ()
+    return miss

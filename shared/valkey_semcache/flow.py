@@ -24,6 +24,7 @@ from valkey_semcache.locks import ForkLock
 from valkey_semcache.notes import Note, Notes
 from valkey_semcache.operations import Embed, Flow, Script
 from valkey_semcache.outcome import Hit, Miss, MissReason, Neighbour
+from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
 from valkey_semcache.serving import Serving
 from valkey_semcache.stats import Counters
@@ -42,8 +43,7 @@ class Flows:
         index_settings: What the index is made with.
         notes: What look-ups leave for stores.
         counters: Where things are counted.
-        store_questions: Whether the questions' texts are kept in Valkey.
-        promote: Whether a wording that hit by meaning is remembered, to hit exactly next time.
+        policy: What they do beyond the plain look-up and store.
     """
 
     def __init__(
@@ -51,18 +51,16 @@ class Flows:
         index_settings: IndexSettings,
         notes: Notes,
         counters: Counters,
-        *,
-        store_questions: bool,
-        promote: bool,
+        policy: Policy,
     ) -> None:
         self.notes = notes
         self._index_settings = index_settings
         self._counters = counters
-        self._promote = promote
+        self._policy = policy
         self._entries = Entries(counters)
-        self._serving = Serving(self._entries)
+        self._serving = Serving(self._entries, self._logs, counters, policy)
         self._exact = ExactTier(self._entries, self._serving)
-        storing = Storing(notes, self._index, self._vector, store_questions=store_questions)
+        storing = Storing(notes, self._index, self._vector, policy)
         self.store, self.delete = storing.store, storing.delete
         self._indexes: dict[int, VectorIndex] = {}
         self._lock = ForkLock()
@@ -168,8 +166,9 @@ class Flows:
     ) -> Flow[None]:
         """Write an alias, so that the same words hit exactly next time."""
         now = time.time()
-        left = None if envelope.expires is None else envelope.expires - now
-        if not self._promote or (left is not None and left <= 0):
+        expires = self._serving.expiry(envelope, now)
+        left = None if expires is None else expires - now
+        if not self._policy.promote or (left is not None and left <= 0):
             return
         source = candidate.key.rpartition(":")[2]
         alias = Envelope(
@@ -177,7 +176,7 @@ class Flows:
             codec=ALIAS_CODEC,
             content=Alias(source, envelope.created, candidate.similarity).pack(),
             created=now,
-            expires=envelope.expires,
+            expires=expires,
             model=envelope.model,
         )
         try:
@@ -186,6 +185,13 @@ class Flows:
             self._counters.failed("promoting a wording", error)
 
     # Shared steps
+
+    def _logs(self, scope: str) -> str | None:
+        """Key of the scope's log, which must outlive its entries; None if there is none."""
+        index = self.index
+        if index is not None and index.kind == "search":
+            return None
+        return f"{self._index_settings.log_prefix}{scope}"
 
     def _index(self, dimension: int) -> Flow[VectorIndex]:
         index = self._indexes.get(dimension)

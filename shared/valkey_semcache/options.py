@@ -9,14 +9,19 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeGuard
 
 from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.question import Question
 
-TTL: TypeAlias = float | int | timedelta | None
+Lifetime: TypeAlias = float | int | timedelta | None
 """Seconds, a `timedelta`, or None for entries that never expire."""
+
+TTL: TypeAlias = Lifetime | Mapping[str, Lifetime] | Callable[[Question, Any], Lifetime]
+"""One lifetime for all; or by pattern of the model's name, the most specific one that matches;
+or by a function of question and answer."""
 
 
 class _Unset(enum.Enum):
@@ -31,6 +36,7 @@ Unset: TypeAlias = Literal[_Unset.UNSET]
 class Options(TypedDict, total=False):
     """What the adapters' caches hand on to `SemanticCache` as it is; see there for each."""
 
+    namespace_from: Callable[[], str | None] | None
     index: Literal["auto", "search", "flat"]
     embedding_id: str | None
     timeout: float
@@ -39,6 +45,12 @@ class Options(TypedDict, total=False):
     on_error: Literal["miss", "raise"]
     max_semantic_chars: int
     volatile: Sequence[str | re.Pattern[str]]
+    ttl_jitter: float
+    sliding: bool
+    max_age: float | timedelta | None
+    models: Sequence[str] | None
+    should_cache: Callable[[Question], bool] | None
+    should_store: Callable[[Question, Any], bool] | None
     store_questions: bool
     promote: bool
     digest_key: bytes | str | None
@@ -79,17 +91,26 @@ def checked_threshold(value: object, option: str = "similarity_threshold") -> fl
     return float(value)
 
 
-def checked_ttl(value: object) -> float | None:
+def checked_ttl(value: object, option: str = "ttl") -> float | None:
     """Seconds, or None."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds is None:
         return None
     if not _is_number(seconds) or not 0 < seconds <= 1e10:
         raise ConfigurationError(
-            f"ttl={value!r} is not allowed: it takes seconds above 0, a timedelta, or None for "
-            "entries that never expire."
+            f"{option}={value!r} is not allowed: it takes seconds above 0, a timedelta, or None "
+            "for ever."
         )
     return float(seconds)
+
+
+def checked_share(value: object, option: str) -> float:
+    """A share of a whole: 0 or more, below 1."""
+    if not _is_number(value) or not 0 <= value < 1:
+        raise ConfigurationError(
+            f"{option}={value!r} is not allowed: it takes a number from 0 to below 1."
+        )
+    return float(value)
 
 
 def checked_seconds(value: object, option: str) -> float:

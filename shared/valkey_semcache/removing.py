@@ -63,7 +63,7 @@ class Removing(Core):
             self._flows.forget()
 
     def _clear(self, namespace: str | None, identity: str | None, model: str | None) -> Flow[int]:
-        namespace = self._clears if namespace is None else namespace
+        namespace = self._view if namespace is None else namespace
         wanted = {"n": ("namespace", namespace), "i": ("identity", identity), "m": ("model", model)}
         digests = {
             field: self._digests(label, value)

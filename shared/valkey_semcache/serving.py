@@ -7,14 +7,23 @@ follows a hit (a longer life, a renewal, a copy in this process) is decided here
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+
+from cachetools import LRUCache
 
 from valkey_semcache.answer import Envelope
 from valkey_semcache.codec import Codec
-from valkey_semcache.entries import Entries
-from valkey_semcache.errors import UnreadableError
-from valkey_semcache.operations import Flow
+from valkey_semcache.entries import Entries, milliseconds
+from valkey_semcache.errors import SemcacheError, UnreadableError
+from valkey_semcache.locks import ForkLock
+from valkey_semcache.operations import Command, Flow, replies_to
 from valkey_semcache.outcome import Hit, Tier
+from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
+from valkey_semcache.stats import Counters
+
+_REMEMBERED = 4096  # entries whose extension this process remembers
+_WORTH = 0.01  # share of its life by which a hit must extend an entry's to be worth a command
 
 
 class Serving:
@@ -22,10 +31,27 @@ class Serving:
 
     Args:
         entries: Removes what cannot be read.
+        logs: Key of a scope's log, or None where the index keeps none.
+        counters: Where things are counted.
+        policy: What follows a hit.
     """
 
-    def __init__(self, entries: Entries) -> None:
+    def __init__(
+        self,
+        entries: Entries,
+        logs: Callable[[str], str | None],
+        counters: Counters,
+        policy: Policy,
+    ) -> None:
         self._entries = entries
+        self._logs = logs
+        self._counters = counters
+        self._lifetimes = policy.lifetimes
+        self._lock = ForkLock(after_fork=self._begin)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._extended: LRUCache[str, float] = LRUCache(_REMEMBERED)
 
     def serve(
         self,
@@ -53,6 +79,8 @@ class Serving:
         except UnreadableError:
             yield from self._entries.remove_unreadable(key)
             return None
+        if self._lifetimes.sliding and envelope.expires is not None:
+            yield from self._extend(tier, address, key, envelope)
         return Hit(
             tier=tier,
             similarity=similarity,
@@ -63,3 +91,30 @@ class Serving:
             usage=envelope.usage or {},
             key=key,
         )
+
+    def expiry(self, envelope: Envelope, now: float) -> float | None:
+        """When an entry that was just served expires, seconds since 1970; None for never."""
+        expires = envelope.expires
+        if expires is None or not self._lifetimes.sliding:
+            return expires
+        return max(expires, self._lifetimes.extended(envelope.created, expires, now))
+
+    def _extend(self, tier: Tier, address: Address, key: str, envelope: Envelope) -> Flow[None]:
+        """Begin an entry's life anew: what is in Valkey is extended, never shortened."""
+        if envelope.expires is None:
+            return
+        now = time.time()
+        until = self._lifetimes.extended(envelope.created, envelope.expires, now)
+        with self._lock:
+            known = self._extended.get(key, envelope.expires)
+            if until - known < _WORTH * (envelope.expires - envelope.created):
+                return
+            self._extended[key] = until
+        keys = {key, address.key} if tier == "exact" else {key}
+        log = self._logs(address.scope) if address.semantic else None
+        keys |= {log} if log else set()
+        left = milliseconds(until - now)
+        try:
+            yield from replies_to([Command("PEXPIRE", each, left, "GT") for each in sorted(keys)])
+        except SemcacheError as error:
+            self._counters.failed("extending an entry's life", error)

@@ -15,6 +15,7 @@ from valkey_semcache.index.contract import VectorIndex
 from valkey_semcache.index.scripts import STORE
 from valkey_semcache.notes import Notes
 from valkey_semcache.operations import Command, Flow, Script
+from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
 
 
@@ -25,7 +26,7 @@ class Storing:
         notes: What look-ups left for stores.
         index: Opens the index for vectors of a dimension.
         vector: Embeds a question, unless it was embedded lately.
-        store_questions: Whether the questions' texts are kept in Valkey.
+        policy: What is stored, and how.
     """
 
     def __init__(
@@ -33,13 +34,12 @@ class Storing:
         notes: Notes,
         index: Callable[[int], Flow[VectorIndex]],
         vector: Callable[[Address], Flow[Vector]],
-        *,
-        store_questions: bool,
+        policy: Policy,
     ) -> None:
         self._notes = notes
         self._index = index
         self._vector = vector
-        self._store_questions = store_questions
+        self._policy = policy
 
     def store(
         self,
@@ -67,7 +67,7 @@ class Storing:
             created=now,
             expires=None if ttl is None else now + ttl,
             model=address.model,
-            question=address.text if self._store_questions else None,
+            question=address.text if self._policy.store_questions else None,
             usage=usage,
         )
         fields = fields_of(address, envelope)

@@ -1,0 +1,26 @@
+"""What the flows of one cache do beyond the plain look-up and store.
+
+Rule of this file: checked values only, from cache.py to the flows. All is off by default, so that
+a look-up without options does nothing for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The options that flows heed; see `SemanticCache` for each.
+
+    Args:
+        lifetimes: How long entries live, and whether hits extend it.
+        store_questions: Whether the questions' texts are kept in Valkey.
+        promote: Whether a wording that hit by meaning is remembered, to hit exactly next time.
+    """
+
+    lifetimes: Lifetimes = field(default_factory=lambda: Lifetimes(lifetime_rule(3600)))
+    store_questions: bool = True
+    promote: bool = False
