@@ -11,13 +11,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
-from tests.servers import MATRIX, Served, Servers, check_real_server, cleaned
+from tests.servers import MATRIX, Served, Servers, check_real_servers, cleaned
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """All servers of this session."""
-    check_real_server()
+    check_real_servers()
     servers = Servers()
     yield servers
     servers.close()

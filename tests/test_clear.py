@@ -25,7 +25,7 @@ async def test_clearing_all_leaves_nothing_of_this_name_and_all_of_others(
     neighbours = [f"{served.name}.b", f"{served.name}-b", f"{served.name}2"]
     async with cache_on(served, promote=True) as cache:
         for name in neighbours:
-            async with cache_on(served, name=name) as other:
+            async with cache_on(served, url=served.admin_url, name=name) as other:
                 await way(other.store, ASKED, name)
         strangers = [f"x{served.name}:meta", f"{served.name}:users", f"{served.name}:session:42"]
         for key in strangers:
@@ -39,7 +39,7 @@ async def test_clearing_all_leaves_nothing_of_this_name_and_all_of_others(
         assert left == set(strangers[1:])
         assert served.admin.exists(*strangers) == 3
         for name in neighbours:
-            async with cache_on(served, name=name) as other:
+            async with cache_on(served, url=served.admin_url, name=name) as other:
                 assert (await way(other.lookup, REWORDED)).answer == name
                 await way(other.clear)
         served.admin.unlink(*strangers)

@@ -19,7 +19,7 @@ import valkey.asyncio
 
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
-from tests.servers import Served
+from tests.servers import SINGLE, Served
 from tests.standin import PlainValkey
 from valkey_semcache import ConfigurationError, SemanticCache, locks
 from valkey_semcache.server import address
@@ -154,6 +154,7 @@ async def test_a_password_with_signs_in_it(guarded: PlainValkey, way: Way) -> No
         assert "wrong-one" not in miss.detail
 
 
+@pytest.mark.parametrize("served", SINGLE, indirect=True)
 @pytest.mark.parametrize("decode", [False, True], ids=["bytes", "decoding"])
 async def test_a_client_of_the_users_own_serves_both_ways_and_stays_open(
     served: Served, way: Way, decode: bool
@@ -169,6 +170,7 @@ async def test_a_client_of_the_users_own_serves_both_ways_and_stays_open(
     client.close()
 
 
+@pytest.mark.parametrize("served", SINGLE, indirect=True)
 async def test_an_async_client_of_the_users_own_serves_both_ways_and_stays_open(
     served: Served, way: Way
 ) -> None:

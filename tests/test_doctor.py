@@ -10,7 +10,7 @@ import pytest
 import valkey
 
 from tests.embedders import HashingEmbedder
-from tests.servers import Served
+from tests.servers import SINGLE, Served
 from tests.standin import PlainValkey
 from tests.tls import Papers
 from tests.tls_proxy import TlsProxy
@@ -46,6 +46,7 @@ def fill(served: Served, count: int = 2, url: str | None = None) -> None:
 # A server on which all is well.
 
 
+@pytest.mark.parametrize("served", SINGLE, indirect=True)
 def test_every_server_of_the_matrix_is_well(served: Served) -> None:
     before = look(served.url, served.name)
     assert list(before) == [*ORDER, "rights"]
