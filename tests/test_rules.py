@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
-from valkey_semcache import Question, SemanticCache
+from valkey_semcache import Question, SemanticCache, not_about_now
 from valkey_semcache.rules import by_model, matches
 
 
@@ -96,3 +98,44 @@ def test_of_two_patterns_alike_the_first_counts() -> None:
     assert by_model({"*": 3, "**": 4}, "gpt-4o") == 3
     with pytest.raises(KeyError):
         by_model({"o*": 1}, "gpt-4o")
+
+
+# not_about_now
+
+ROOT = Path(__file__).parents[1]
+DATA = (ROOT / "benchmarks/data/about_now.jsonl").read_text()
+LABELLED = [json.loads(line) for line in DATA.splitlines()]
+
+
+async def test_not_about_now_as_a_rule(plain: Served, way: Way) -> None:
+    async with cache_on(plain, should_cache=not_about_now) as cache:
+        assert await way(cache.store, "how do i reset my password", "x") is True
+        assert await way(cache.store, "what is my balance today", "x") is False
+        assert (await way(cache.lookup, "what is my balance today")).reason == "not_cacheable"
+
+
+def test_the_figures_of_the_readme_are_those_measured() -> None:
+    kept = {True: 0, False: 0}
+    held_out = [row for row in LABELLED if row["part"] == "held out"]
+    for row in held_out:
+        about_now = not not_about_now(Question(row["question"]))
+        kept[row["about_now"]] += about_now == row["about_now"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert len(held_out) == 80
+    assert f"it kept out {kept[True]} of the 40 whose" in readme
+    assert f"let {kept[False]} of the 40 others be cached" in readme
+
+
+@pytest.mark.parametrize(
+    ("text", "timeless"),
+    [
+        ("What's Anna's job?", True),
+        ("What's on Anna's desk today?", False),
+        ("What does 'today' mean?", True),
+        ("HOW DO I RESET MY PASSWORD?", True),
+        ("How do I get to work today?", False),
+        ("", True),
+    ],
+)
+def test_not_about_now_reads_words_not_letters(text: str, timeless: bool) -> None:
+    assert not_about_now(Question(text)) is timeless

@@ -15,12 +15,15 @@ from valkey_semcache.errors import (
     MissingPackageError,
     NewerFormatError,
     NotStorableError,
+    SearchTimeoutError,
     SemcacheError,
     ServerError,
     ServerReplyError,
     ServerUnreachableError,
     UnreadableError,
 )
+from valkey_semcache.index.listing import StoredIndex
+from valkey_semcache.now import not_about_now
 from valkey_semcache.outcome import Hit, Miss, Neighbour
 from valkey_semcache.question import Question
 from valkey_semcache.stats import Stats
@@ -39,12 +42,15 @@ __all__ = [
     "NewerFormatError",
     "NotStorableError",
     "Question",
+    "SearchTimeoutError",
     "SemanticCache",
     "SemcacheError",
     "ServerError",
     "ServerReplyError",
     "ServerUnreachableError",
     "Stats",
+    "StoredIndex",
     "TextCodec",
     "UnreadableError",
+    "not_about_now",
 ]
