@@ -20,6 +20,7 @@ from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.flow import Flows
 from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.index.search import Parameters
+from valkey_semcache.indexing import Indexing
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.notes import Notes
 from valkey_semcache.options import (
@@ -49,7 +50,7 @@ from valkey_semcache.stats import Counters, Stats
 from valkey_semcache.tenants import Tenants
 
 
-class SemanticCache(Removing):
+class SemanticCache(Indexing, Removing):
     """Answers kept in Valkey, found by their question's words or by their meaning.
 
     Nothing is connected or asked before the first use. Look-ups and stores never raise for
@@ -186,7 +187,7 @@ class SemanticCache(Removing):
                 initial_cap=checked_range(initial_cap, "initial_cap", 1, 2**31 - 1),
             ),
         )
-        self._prefix = settings.prefix
+        self._embedding = settings.embedding
         self._addressing = Addressing(
             settings.prefix,
             self._digests,

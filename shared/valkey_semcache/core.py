@@ -33,11 +33,11 @@ class Core:
     _counters: Counters
     _digests: Digests
     _drive: Drive
+    _embedding: str
     _flows: Flows
     _name: str
     _lifetimes: Lifetimes
     _namespace: str
-    _prefix: str
     _raises: bool
     _selection: Selection
     _tenants: Tenants
@@ -69,7 +69,16 @@ class Core:
         question = _question(question)
         if question.namespace is not None:
             return question
-        return replace(question, namespace=self._tenants.of(self._view, self._namespace))
+        named = self.named_tenant()
+        return replace(question, namespace=self._namespace if named is None else named)
+
+    def named_tenant(self) -> str | None:
+        """The tenant who is asking now; None if nothing names one, which is the default's.
+
+        Raises:
+            UnknownTenantError: That cannot be told, or two tenants are named.
+        """
+        return self._tenants.named_for(self._view)
 
     # Steps shared by the sync and the async methods
 

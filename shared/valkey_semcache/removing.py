@@ -72,4 +72,4 @@ class Removing(Core):
         }
         if digests:
             return clear_matching(self._name, digests)
-        return clear_all(self._name, self._prefix)
+        return clear_all(self._name, self._embedding)

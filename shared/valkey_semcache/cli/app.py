@@ -64,3 +64,23 @@ def doctor(
 
     if not doctor.run(url, name, timeout, as_json=as_json):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: semcache reindex valkey://localhost:6379 --to search")
+def reindex(
+    url: Annotated[
+        str | None,
+        typer.Argument(help="The server's URL; without it the environment's (VALKEY_URL, …)."),
+    ] = None,
+    to: Annotated[str, typer.Option(help="The kind of index to go over to: search or flat.")] = ...,  # type: ignore[assignment]
+    name: Annotated[str, typer.Option(help="The cache's name.")] = "semcache",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each answer.")] = 10.0,
+) -> None:
+    """Let all that a cache has stored be found by the other kind of index.
+
+    Entries stay as they are. Processes that use the cache meanwhile have to be started anew
+    afterwards. If it is stopped half way, the same command does the rest.
+    """
+    from valkey_semcache.cli import reindex
+
+    reindex.run(url, name, to, timeout)

@@ -196,7 +196,7 @@ def _kind(settings: IndexSettings, stored: str | None) -> Flow[tuple[IndexKind, 
         if available:
             logger.warning(
                 "The cache %r was written with the flat index and goes on with it, though the "
-                "server has valkey-search. To move over, clear() it or take another name=.",
+                "server has valkey-search. To move over: semcache reindex --to search.",
                 settings.name,
             )
         return "flat", None
@@ -212,8 +212,8 @@ def _other_kind(settings: IndexSettings, stored: str) -> IndexKindError:
     where = " on a server with valkey-search" if stored == "search" else ""
     return IndexKindError(
         f"The cache {settings.name!r} was written with index={stored!r} and its entries would not "
-        f"be found with index={other!r}. Open it with index={stored!r}{where}, clear() it, or "
-        "give this one another name=."
+        f"be found with index={other!r}. Open it with index={stored!r}{where}; or move it over: "
+        f"semcache reindex --to {other}; or give this one another name=."
     )
 
 

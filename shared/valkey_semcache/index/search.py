@@ -172,27 +172,8 @@ class SearchIndex:
                 raise
 
     def info(self) -> Flow[Info | None]:
-        """FT.INFO of every node that has primaries' data; None if the index is not there.
-
-        Raises:
-            ServerReplyError: Another error than that it is not there.
-        """
-        told: list[Info] = []
-        for node in (yield Nodes()):
-            try:
-                told.append(read_info((yield Command("FT.INFO", self.name, node=node))))
-            except ServerReplyError as error:
-                if not is_lost(error):
-                    raise
-                return None
-        return Info(
-            algorithm=told[0].algorithm,
-            dimension=told[0].dimension,
-            vectors=sum(info.vectors for info in told),
-            capacity=sum(info.capacity for info in told),
-            filling=any(info.filling for info in told),
-            settings=told[0].settings,
-        )
+        """What FT.INFO tells of it; None if it is not there."""
+        return (yield from index_info(self.name))
 
     def check(self, info: Info) -> list[str]:
         """Compare what is in the server with what this index needs.
@@ -225,6 +206,30 @@ def dimension_mismatch(stored: int, given: int, model: str) -> DimensionMismatch
         f"The embedding model {model} gives vectors of {given} dimensions, but the entries stored "
         f"under its name have {stored}. Pass embedding_id= with a new name for the new vectors "
         "(the old entries stay), or clear() the cache to begin anew."
+    )
+
+
+def index_info(name: str) -> Flow[Info | None]:
+    """What FT.INFO tells of an index, over all nodes of a cluster; None if one has it not.
+
+    Raises:
+        ServerReplyError: Another error than that it is not there.
+    """
+    told: list[Info] = []
+    for node in (yield Nodes()):
+        try:
+            told.append(read_info((yield Command("FT.INFO", name, node=node))))
+        except ServerReplyError as error:
+            if not is_lost(error):
+                raise
+            return None
+    return Info(
+        algorithm=told[0].algorithm,
+        dimension=told[0].dimension,
+        vectors=sum(info.vectors for info in told),
+        capacity=sum(info.capacity for info in told),
+        filling=any(info.filling for info in told),
+        settings=told[0].settings,
     )
 
 
