@@ -6,16 +6,26 @@ Rule of this file: translate a call, pass it on, translate what comes back.
 from __future__ import annotations
 
 import copy
-from typing import Any, Self, Unpack
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Self, Unpack
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 
-from langchain_valkey_semcache.answers import given_back, reason_not_to_store, usage_of
+from langchain_valkey_semcache.answers import (
+    calls_tools,
+    given_back,
+    reason_not_to_store,
+    shaped,
+    usage_of,
+)
+from langchain_valkey_semcache.asked import Asked
 from langchain_valkey_semcache.codec import GenerationCodec
 from langchain_valkey_semcache.embeddings import embedding_model
-from langchain_valkey_semcache.prompt import read_prompt
+from langchain_valkey_semcache.prompt import Context
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
-from valkey_semcache.options import TTL, Options
+from valkey_semcache.errors import UnknownTenantError
+from valkey_semcache.naming import Naming, QuestionFrom
+from valkey_semcache.options import TTL, Options, checked_choice, checked_flag
 
 
 class ValkeySemanticCache(BaseCache):
@@ -24,6 +34,19 @@ class ValkeySemanticCache(BaseCache):
     A request is split: the last human message's text is compared by meaning; system prompt,
     earlier turns, tools, and the model with its parameters (`llm_string`) must be the same.
     An outage of Valkey or of the embedding model makes misses, never an exception.
+
+    A message that holds more than the question is compared by its very words only, unless the
+    question in it is labelled (`Question:` or `Query:` at the start of a line), or said by
+    `question()`, or found by `question_from=`.
+
+    What LangChain does not tell its caches, this one cannot see:
+
+    - `llm_string` does not change when a chat model is changed after its first call. Make a new
+      one, or a copy by `model_copy(update=…)` before the first call.
+    - Completion models leave arguments that are bound or passed along (`llm.bind(n=2)`) out of
+      it, all but `stop`. Give them to the model itself.
+    - Two Pydantic schemas of one qualified name look alike in it where a model is bound to the
+      class itself.
 
     Args:
         embeddings: A LangChain `Embeddings`; its document method is used.
@@ -34,9 +57,17 @@ class ValkeySemanticCache(BaseCache):
         namespace: The tenant.
         client: Your own `valkey.Valkey`.
         async_client: Your own `valkey.asyncio.Valkey`.
-        options: `index`, `embedding_id`, `timeout`, `connect_timeout`, `cluster`, `on_error`,
-            `max_semantic_chars`, `volatile`, `store_questions`, `promote`, `digest_key` and
-            `flat_max_bytes` of `valkey_semcache.SemanticCache`.
+        question_from: From the text of the last message, or of a completion model's prompt, to
+            the question in it, as it stands there; None where it is to be read as without the
+            function. What is not found there makes the request exact-only.
+        context: `"conversation"`: all that stands beside the question must be the same.
+            `"system"`: of the earlier messages only the system's. **Danger**: for bots that
+            answer each question by itself. In a conversation, "How many people live there?"
+            is then answered alike after a talk of Paris and after one of Rome.
+        cache_tool_calls: True stores answers that call tools too, for the very words only.
+        usage_on_hit: `"zero"`: a hit's message reports no tokens as spent; `"keep"`: those of
+            the first call. They stand in `response_metadata["semantic_cache"]` either way.
+        options: All further options of `valkey_semcache.SemanticCache`, by the same names.
 
     Raises:
         ConfigurationError: An argument is out of range or of the wrong type, or no server is
@@ -54,8 +85,16 @@ class ValkeySemanticCache(BaseCache):
         namespace: str = "",
         client: Any = None,
         async_client: Any = None,
+        question_from: QuestionFrom | None = None,
+        context: Context = "conversation",
+        cache_tool_calls: bool = False,
+        usage_on_hit: Literal["zero", "keep"] = "zero",
         **options: Unpack[Options],
     ) -> None:
+        checked_choice(context, "context", ("conversation", "system"))
+        checked_choice(usage_on_hit, "usage_on_hit", ("zero", "keep"))
+        self._cache_tool_calls = checked_flag(cache_tool_calls, "cache_tool_calls")
+        self._keeps_usage = usage_on_hit == "keep"
         self.core = SemanticCache(
             embedding_model(embeddings, options.get("embedding_id")),
             url,
@@ -69,36 +108,87 @@ class ValkeySemanticCache(BaseCache):
             **options,
         )
 
+        self._naming = Naming(question_from, self.core.failed)
+        self._asked = Asked(self._naming, context)
+
     def __repr__(self) -> str:
         return repr(self.core).replace(type(self.core).__name__, type(self).__name__, 1)
 
     def with_namespace(self, namespace: str) -> Self:
-        """The same cache for another tenant: same server, index and counters."""
+        """The same cache for one tenant: same server, index and counters. It can be a model's
+        own `cache=`."""
         view = copy.copy(self)
         view.core = self.core.with_namespace(namespace)
         return view
 
+    def namespace(self, namespace: str) -> AbstractContextManager[None]:
+        """Name the tenant for a block: `with cache.namespace("acme"): chain.invoke(…)`.
+
+        It holds in all that is called inside, also in the threads of `batch` and the tasks of
+        `abatch`; see `SemanticCache.namespace` for other threads, and for who else may name it.
+        """
+        return self.core.namespace(namespace)
+
+    def question(self, question: str) -> AbstractContextManager[None]:
+        """Say what the question is, for prompts built around one.
+
+        `with cache.question("Who won?"): chain.invoke({"question": "Who won?"})` cuts it out of
+        the last message, in all that is called inside (see `namespace` for threads). Where the
+        last message does not hold it, the request is exact-only.
+
+        Args:
+            question: The question, as it stands in the prompt.
+
+        Raises:
+            ConfigurationError: It is no string, or empty.
+        """
+        return self._naming.block(question)
+
     def lookup(self, prompt: str, llm_string: str) -> list[Any] | None:
         """The stored generations for this prompt or one that means the same, or None."""
         question = self._question(prompt, llm_string)
-        return None if question is None else _generations(self.core.lookup(question))
+        if question is None:
+            return None
+        return self._given(self.core.lookup(question), prompt, llm_string, question)
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Any] | None:
         """The same as `lookup`, without blocking the event loop."""
         question = self._question(prompt, llm_string)
-        return None if question is None else _generations(await self.core.alookup(question))
+        if question is None:
+            return None
+        return self._given(await self.core.alookup(question), prompt, llm_string, question)
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Keep a model's answer, unless it is empty, cut off, or a call for a tool."""
-        question = self._to_store(prompt, llm_string, return_val)
-        if question is not None:
-            self.core.store(question, return_val, usage=usage_of(return_val))
+        stores = self._to_store(prompt, llm_string, return_val)
+        if stores is not None:
+            question, answer, how = stores
+            self.core.store(question, answer, **how)
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """The same as `update`, without blocking the event loop."""
-        question = self._to_store(prompt, llm_string, return_val)
-        if question is not None:
-            await self.core.astore(question, return_val, usage=usage_of(return_val))
+        stores = self._to_store(prompt, llm_string, return_val)
+        if stores is not None:
+            question, answer, how = stores
+            await self.core.astore(question, answer, **how)
+
+    def delete(self, prompt: str, llm_string: str) -> bool:
+        """Remove the answer stored for just these words; whether there was one.
+
+        Args:
+            prompt: As LangChain hands it to a cache: `dumps(messages)`, or plain text.
+            llm_string: Likewise.
+
+        Raises:
+            ServerError: Valkey could not be reached or refused.
+            UnknownTenantError: It cannot be told whose answer is meant.
+            ValueError: The prompt cannot be read.
+        """
+        return self.core.delete(self._asked.read(prompt, llm_string))
+
+    async def adelete(self, prompt: str, llm_string: str) -> bool:
+        """The same as `delete`, without blocking the event loop."""
+        return await self.core.adelete(self._asked.read(prompt, llm_string))
 
     def clear(
         self,
@@ -154,28 +244,43 @@ class ValkeySemanticCache(BaseCache):
         await self.aclose()
 
     def _question(self, prompt: str, llm_string: str) -> Question | None:
+        """What is asked and by whom; None, and counted, for what is not to be looked up."""
         try:
-            return read_prompt(prompt, llm_string)
+            return self.core.settled(self._asked.read(prompt, llm_string))
+        except UnknownTenantError as error:
+            self.core.missed(str(error))
+            self.core.of_nobody(error)
         except Exception as error:  # noqa: BLE001 - whatever a prompt holds, the call goes on
             self.core.missed(str(error))
-            return None
+        return None
+
+    def _given(
+        self, outcome: Hit | Miss, prompt: str, llm_string: str, question: Question
+    ) -> list[Any] | None:
+        if isinstance(outcome, Hit):
+            return given_back(outcome, keeps_usage=self._keeps_usage)
+        self._asked.missed(prompt, llm_string, question)
+        return None
 
     def _to_store(
         self, prompt: str, llm_string: str, generations: RETURN_VAL_TYPE
-    ) -> Question | None:
+    ) -> tuple[Question, Any, dict[str, Any]] | None:
+        """The question, the answer and how to store it; None, and counted, for what is not."""
         try:
-            question = read_prompt(prompt, llm_string)
-            reason = reason_not_to_store(generations)
-        except Exception:  # noqa: BLE001 - whatever they hold, the call goes on
-            reason = "unreadable prompt or answer"
-        if reason is not None:
-            self.core.skip(reason)
+            question = self._asked.to_store(self.core, prompt, llm_string)
+            reason = reason_not_to_store(generations, self._cache_tool_calls)
+            answer = None if reason else shaped(generations, llm_string)
+        except UnknownTenantError as error:
+            self.core.skip("unknown tenant")
+            self.core.of_nobody(error)
             return None
-        return question
-
-
-def _generations(outcome: Hit | Miss) -> list[Any] | None:
-    return given_back(outcome) if isinstance(outcome, Hit) else None
+        except Exception:  # noqa: BLE001 - whatever they hold, the call goes on
+            reason, answer = "unreadable prompt or answer", None
+        if answer is None:
+            self.core.skip(reason or "another output_version than the model's")
+            return None
+        how = {"usage": usage_of(answer), "exact_only": calls_tools(answer)}
+        return question, answer, how
 
 
 def _no_more(unknown: dict[str, Any]) -> None:

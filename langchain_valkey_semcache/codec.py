@@ -11,11 +11,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
-from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    Generation,
+    GenerationChunk,
+)
 from pydantic import BaseModel
 
+from langchain_valkey_semcache.portable import (
+    portable_content,
+    portable_kwargs,
+    portable_metadata,
+)
 from valkey_semcache.errors import NotStorableError, UnreadableError
 
+_KINDS = (Generation, GenerationChunk, ChatGeneration, ChatGenerationChunk)
 _MESSAGE_FIELDS = (
     "content",
     "tool_calls",
@@ -28,7 +39,7 @@ _MESSAGE_FIELDS = (
 
 
 class GenerationCodec:
-    """A list of `Generation` or `ChatGeneration` as JSON. Message ids are not kept."""
+    """A list of `Generation` or `ChatGeneration` as JSON. Providers' ids are not kept."""
 
     name = "lc-gen/1"
 
@@ -63,22 +74,27 @@ class GenerationCodec:
 
 
 def _written(generation: Generation) -> dict[str, Any]:
+    if type(generation) not in _KINDS:
+        raise NotStorableError(f"it is a {type(generation).__name__}")
     info = generation.generation_info
     if not isinstance(generation, ChatGeneration):
-        if type(generation).__name__ not in ("Generation", "GenerationChunk"):
-            raise NotStorableError(f"it is a {type(generation).__name__}")
         return {"text": generation.text, "info": info}
     message = generation.message
     if isinstance(message, AIMessageChunk):
         message = message_chunk_to_message(message)
     if type(message) is not AIMessage:
         raise NotStorableError(f"its message is a {type(message).__name__}")
+    if message.model_extra:
+        raise NotStorableError("its message has fields of its own")
     parts = {name: getattr(message, name) for name in _MESSAGE_FIELDS}
+    parts["content"] = portable_content(message.content)
+    parts["response_metadata"] = portable_metadata(message.response_metadata)
     parts["additional_kwargs"] = {
         name: _dumped(value) if isinstance(value, BaseModel) else value
-        for name, value in message.additional_kwargs.items()
+        for name, value in portable_kwargs(message.additional_kwargs).items()
     }
-    return {"message": {k: v for k, v in parts.items() if v not in (None, [], {})}, "info": info}
+    kept = {k: v for k, v in parts.items() if k == "content" or v not in (None, [], {})}
+    return {"message": kept, "info": None if info is None else portable_metadata(info)}
 
 
 def _dumped(parsed: BaseModel) -> Any:
@@ -120,5 +136,4 @@ def _read(stored: dict[str, Any]) -> Generation:
         return Generation(text=stored["text"], generation_info=info)
     parts = stored["message"]
     known = {name: parts[name] for name in _MESSAGE_FIELDS if name in parts}
-    known.setdefault("content", "")
     return ChatGeneration(message=AIMessage(**known), generation_info=info)

@@ -80,6 +80,13 @@ class Core:
         """
         return self._tenants.named_for(self._view)
 
+    def of_nobody(self, error: UnknownTenantError) -> None:
+        """Count and log an error of `namespace_from` behind a tenant that is not known."""
+        if isinstance(error.__cause__, Exception):
+            self._counters.failed("namespace_from", error.__cause__)
+            if self._raises:
+                raise error
+
     # Steps shared by the sync and the async methods
 
     def _address(self, question: Question | str) -> Address:
@@ -92,7 +99,8 @@ class Core:
         try:
             question = self.settled(question)
         except UnknownTenantError as error:
-            return _told(self._of_nobody(error))
+            self.of_nobody(error)
+            return _told(Miss("not_cacheable", str(error)))
         if not self._selection.takes_all:
             try:
                 refusal = self._selection.refusal(question)
@@ -117,7 +125,7 @@ class Core:
             question = self.settled(question)
         except UnknownTenantError as error:
             self.skip("unknown tenant")
-            self._of_nobody(error)
+            self.of_nobody(error)
             return None
         address = self._address(question)
         if exact_only:
@@ -138,14 +146,6 @@ class Core:
             self._not_stored(error)
             return None
         return self._flows.store(address, codec.name, content, seconds, usage)
-
-    def _of_nobody(self, error: UnknownTenantError) -> Miss:
-        """The miss for a request whose tenant is not known, whatever the reason."""
-        if isinstance(error.__cause__, Exception):
-            self._counters.failed("namespace_from", error.__cause__)
-            if self._raises:
-                raise error
-        return Miss("not_cacheable", str(error))
 
     def _missed(self, error: Exception) -> Miss:
         self._counters.failed("a look-up", error)

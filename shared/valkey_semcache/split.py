@@ -11,10 +11,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# Labels that templates put before the question, at the start of a line.
+# Labels that templates put before the question: at the start of a line, or as a heading.
 _QUESTION = re.compile(
-    r"^[ \t]*(?:user(?:'s)? )?(?:question|query)[ \t]*:[ \t]*\n?", re.IGNORECASE | re.MULTILINE
+    r"^[ \t]*(?:\*\*|#{1,6}[ \t]*)?(?:user(?:'s)? )?(?:question|query|q)[ \t]*:(?:\*\*)?[ \t]*\n?"
+    r"|^#{1,6}[ \t]*(?:user(?:'s)? )?(?:question|query)[ \t]*\n",
+    re.IGNORECASE | re.MULTILINE,
 )
+# Or around it, as tags.
+_TAGGED = re.compile(r"<((?:user_)?(?:question|query))>\s*([^\n<]*?)\s*</\1>", re.IGNORECASE)
 # Turns of a conversation written out as text.
 _TURN = re.compile(
     r"^[ \t]*(system|human|user|ai|assistant|tool|function)[ \t]*:[ \t]*",
@@ -27,9 +31,6 @@ _MATERIAL = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _OBSERVATION = re.compile(r"^[ \t]*observation[ \t]*:", re.IGNORECASE | re.MULTILINE)
-# A question ends where a line is empty, another label stands, or a rule is drawn.
-_END = re.compile(r"\n[ \t]*(?:\n|[A-Z][\w']*(?: [\w']+){0,3}[ \t]*:|-{3,}|={3,}|#{1,6} )")
-_EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +53,47 @@ class Split:
 def split_prompt(prompt: str) -> Split:
     """Cut the question out of a prompt.
 
-    A plain question of one paragraph is all question. In a prompt with labels (`Question:`,
-    `Query:`, at the start of a line) it is what follows the last of them; in a conversation
-    written out (`Human:`, `AI:`) it is the last turn, if that is the user's. Everything else is
-    exact-only: material without a labelled question, an agent's observations, paragraphs.
+    A plain question of one line is all question. In a prompt with labels (`Question:`,
+    `Query:`, at the start of a line, or as tags around it) it is the line that follows the last
+    of them; in a conversation written out (`Human:`, `AI:`) it is the last turn, if that is the
+    user's. Everything else is exact-only: material without a labelled question, an agent's
+    observations, several lines. (Measured with MiniLM: a line of 80 characters before them
+    makes unrelated questions 0.93 alike on average.)
     """
     if _OBSERVATION.search(prompt):
         return Split(prompt, exact_reason="the prompt holds an agent's observation")
     if labels := list(_QUESTION.finditer(prompt)):
         return _labelled(prompt, labels[-1].end())
+    if tags := list(_TAGGED.finditer(prompt)):
+        return _cut(prompt, *tags[-1].span(2))
     if turns := list(_TURN.finditer(prompt)):
         return _last_turn(prompt, turns)
     if _MATERIAL.search(prompt):
         return Split(prompt, exact_reason="the prompt holds material, but no labelled question")
-    if _EMPTY_LINE.search(prompt.strip()):
-        return Split(prompt, exact_reason="the prompt has several paragraphs and no label")
+    if "\n" in prompt.strip():
+        return Split(prompt, exact_reason="the prompt has several lines and no label")
     return Split(prompt)
 
 
-def _labelled(prompt: str, start: int) -> Split:
-    following = _END.search(prompt, start)
-    end = following.start() if following else len(prompt)
+def split_at(prompt: str, question: str) -> Split | None:
+    """Cut out a question that is known; None where the prompt does not hold it.
+
+    Where it stands more than once the last place is taken; the others must match to the letter.
+    """
+    start = prompt.rfind(question)
+    return None if start < 0 else _cut(prompt, start, start + len(question))
+
+
+def _cut(prompt: str, start: int, end: int) -> Split:
     text = prompt[start:end].strip()
     if not text or _MATERIAL.match(text):
         return Split(prompt, exact_reason="the prompt's label is followed by no question")
     return Split(text, prompt[:start], prompt[end:])
+
+
+def _labelled(prompt: str, start: int) -> Split:
+    end = prompt.find("\n", start)
+    return _cut(prompt, start, len(prompt) if end < 0 else end)
 
 
 def _last_turn(prompt: str, turns: list[re.Match[str]]) -> Split:
@@ -87,7 +104,7 @@ def _last_turn(prompt: str, turns: list[re.Match[str]]) -> Split:
         return Split(prompt, exact_reason="the conversation's last turn is not the user's")
     start = turns[-1].end()
     end = last.start() if last is not turns[-1] else len(prompt)
-    text = prompt[start:end]
-    if not text.strip() or _EMPTY_LINE.search(text.strip()):
-        return Split(prompt, exact_reason="the conversation's last turn is no single paragraph")
-    return Split(text.strip(), prompt[:start], prompt[end:])
+    text = prompt[start:end].strip()
+    if not text or "\n" in text:
+        return Split(prompt, exact_reason="the conversation's last turn is no single line")
+    return Split(text, prompt[:start], prompt[end:])

@@ -67,21 +67,18 @@ class Tenants:
             )
         return named
 
-    def of(self, view: str | None, default: str) -> str:
-        """The tenant of the request being made.
+    def named_for(self, view: str | None) -> str | None:
+        """The tenant of the request being made, or None if nothing names one.
 
         Args:
             view: The tenant of the view that is asked, if it is one.
-            default: The tenant of what names none.
 
         Raises:
             UnknownTenantError: It cannot be told, or two are named.
         """
         named = self.named()
-        if view is None:
-            return default if named is None else named
-        if named is not None and named != view:
+        if view is not None and named is not None and named != view:
             raise UnknownTenantError(
                 "a view made by with_namespace is asked for another tenant's request"
             )
-        return view
+        return named if view is None else view

@@ -1,0 +1,96 @@
+"""From a call's two strings to what it asks, and from there to what its store belongs to.
+
+Rule of this file: the store that follows a look-up belongs to the tenant and the question of that
+look-up, or to nobody. LangChain hands both the same string object, so the object says which
+look-up a store follows, in whatever thread or task, and after whatever block has ended.
+"""
+
+from __future__ import annotations
+
+import time
+
+from cachetools import TTLCache
+
+from langchain_valkey_semcache.prompt import Context, read_prompt
+from valkey_semcache import Question, SemanticCache
+from valkey_semcache.errors import UnknownTenantError
+from valkey_semcache.locks import ForkLock
+from valkey_semcache.naming import Naming
+
+_SECONDS = 600.0  # that a model may take to answer
+_CHARACTERS = 16 * 2**20  # of prompts that are remembered at a time
+
+Key = tuple[int, str]
+
+
+class Asked:
+    """What each call asks, remembered from its look-up to its store.
+
+    Args:
+        naming: How the question in the last message is told.
+        context: What must be the same beside the question.
+    """
+
+    def __init__(self, naming: Naming, context: Context) -> None:
+        self._naming = naming
+        self._context = context
+        self._lock = ForkLock(after_fork=self._begin)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pending: TTLCache[Key, tuple[str, tuple[Question, ...]]] = TTLCache(
+            _CHARACTERS, _SECONDS, time.monotonic, getsizeof=_size
+        )
+
+    def read(self, prompt: str, llm_string: str) -> Question:
+        """What a prompt asks, here and now; whose request it is, is not said.
+
+        Raises:
+            UnreadablePromptError: It cannot be told what is asked.
+        """
+        return read_prompt(prompt, llm_string, self._naming, self._context)
+
+    def missed(self, prompt: str, llm_string: str, question: Question) -> None:
+        """Remember what a look-up asked, for the store that follows.
+
+        Args:
+            prompt: The very string that was looked up.
+            llm_string: Likewise.
+            question: What it asked, with its tenant.
+        """
+        if len(prompt) > _CHARACTERS:
+            return
+        key = id(prompt), llm_string
+        with self._lock:
+            # The string is kept beside it, or another one might come to lie in its place.
+            _, before = self._pending.get(key, (prompt, ()))
+            if question not in before:
+                self._pending[key] = prompt, (*before, question)
+
+    def to_store(self, core: SemanticCache, prompt: str, llm_string: str) -> Question:
+        """What the store of a prompt's answer belongs to.
+
+        Args:
+            core: Knows the tenant who is asking here and now.
+            prompt: The very string that was looked up.
+            llm_string: Likewise.
+
+        Raises:
+            UnknownTenantError: It cannot be told whose answer it is.
+            UnreadablePromptError: It cannot be told what is asked.
+        """
+        with self._lock:
+            _, asked = self._pending.pop((id(prompt), llm_string), (prompt, ()))
+        if len(asked) == 1:
+            (question,) = asked
+            if core.named_tenant() not in (None, question.namespace):
+                raise UnknownTenantError("another tenant stores it than asked for it")
+            return question
+        here = core.settled(self.read(prompt, llm_string))
+        if asked and here not in asked:
+            raise UnknownTenantError("several tenants or questions asked for the same prompt")
+        return here
+
+
+def _size(remembered: tuple[str, tuple[Question, ...]]) -> int:
+    return len(remembered[0]) + 1
