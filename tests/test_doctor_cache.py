@@ -12,6 +12,7 @@ from tests.servers import Served
 from tests.standin import StandIn
 from tests.test_doctor import ASKED, fill, index_of, look
 from valkey_semcache import SemanticCache
+from valkey_semcache.diagnosis import Check
 
 # The module and its indexes.
 
@@ -72,6 +73,37 @@ def test_redis_s_own_module_fails(standin: StandIn) -> None:
     assert "Redis's own" in check.found
     standin.fail_next("FT.INFO", "NOPERM User u has no permissions to run 'ft.info'")
     assert "FT.INFO is refused" in look(standin.url)["module"].found
+
+
+def test_which_index_serves_what_and_how_much_of_it_is_dead(standin: StandIn) -> None:
+    used(standin)
+    only = index_of(look(standin.url))
+    assert only.verdict == "pass"
+    assert "model HashingEmbedder/hashing" in only.found
+    assert "serves all scopes" in only.found
+    with SemanticCache(HashingEmbedder(), standin.url, algorithm="hnsw", timeout=20.0) as cache:
+        cache.store(ASKED, "y")
+    with valkey.Valkey.from_url(standin.url) as admin:
+        (embedding,) = {key.split(b":")[1].decode() for key in admin.scan_iter("semcache:*:*:*")}
+        admin.hset("semcache:meta", f"written:{embedding}", 20)
+    flat, graph = indexes_of(look(standin.url))
+    assert "FLAT" in flat.found
+    assert "serves the scopes that it answers quickly" in flat.found
+    assert "90% dead; generation 1, serves scopes that have outgrown FLAT" in graph.found
+    assert graph.verdict == "warn"
+    with SemanticCache(HashingEmbedder(), standin.url, name="other", timeout=20.0) as cache:
+        cache.store(ASKED, "y")
+    with valkey.Valkey.from_url(standin.url) as admin:
+        admin.hset("semcache:meta", f"generation:{embedding}", 2)
+        admin.hset("semcache:meta", f"building:{embedding}", 3)
+    _, left, missing, building = indexes_of(look(standin.url))
+    assert (left.verdict, missing.found) == ("warn", "not in the server")
+    assert f"FT.DROPINDEX semcache:{embedding}:hnsw:1" in left.advice
+    assert building.found == "not in the server"
+
+
+def indexes_of(checks: dict[str, Check]) -> list[Check]:
+    return [check for name, check in checks.items() if name.startswith("index ")]
 
 
 # What is written about the cache.

@@ -1,4 +1,4 @@
-"""Checks of one cache: what is written about it, its entries, and its indexes.
+"""Checks of one cache: what is written about it, and its entries.
 
 Rule of this file: only commands that a user with the least rights may send are relied upon; what
 others tell (HGETALL, FT._LIST) is taken where it comes.
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from valkey_semcache.diagnosis.findings import Ask, Check, pairs, refused, text
+from valkey_semcache.diagnosis.findings import Ask, Check, number, pairs, text
+from valkey_semcache.diagnosis.indexes import Written, index_checks
 from valkey_semcache.digest import DIGEST_LENGTH, FORMAT
-from valkey_semcache.index.search import index_name
 from valkey_semcache.server.cluster import nodes_of
 
 _PAGE = 1000  # keys that one SCAN looks at
 _PAGES = 200  # at most so many, so that a large server is not walked through
+_OF_A_MODEL = ("dimension", "generation", "building", "written", "model")
 _HEX = f"[0-9a-f]{{{DIGEST_LENGTH}}}"
 
 
@@ -42,12 +43,7 @@ def cache_checks(ask: Ask, name: str, searches: bool) -> tuple[list[Check], str 
     checks = [meta.check(searches), _entries_check(entries, all_seen, meta)]
     if searches and meta.kind != "flat":
         for model in sorted(models):
-            prefix = f"{name}:{model}:"
-            names = {i for i in indexes if i.startswith(prefix)} | {index_name(prefix)}
-            if meta.generations.get(model):
-                names.add(f"{prefix}hnsw:{meta.generations[model]}")
-            for index in sorted(names):
-                checks.append(_index_check(ask, index, model, meta.dimensions.get(model), entries))
+            checks += index_checks(ask, name, model, meta.of(model), entries[model], indexes)
     return checks, meta.kind
 
 
@@ -60,17 +56,23 @@ class _Meta:
 
     def __init__(self, ask: Ask, name: str, models: list[str]) -> None:
         self.name = name
-        fields = ["format", "index"]
-        fields += [f"{what}:{m}" for what in ("dimension", "generation") for m in models]
+        fields = ["format", "index", *(f"{what}:{m}" for m in models for what in _OF_A_MODEL)]
         reply = ask("HMGET", f"{name}:meta", *fields)
         self.error = None if isinstance(reply, list) else reply
         told = reply if isinstance(reply, list) else [None] * len(fields)
         values = [None if value is None else text(value) for value in told]
         self.format: str | None = values[0]
         self.kind: str | None = values[1]
-        numbers = [int(v) if v and v.isdecimal() else None for v in values[2:]]
-        self.dimensions = dict(zip(models, numbers[: len(models)], strict=True))
-        self.generations = dict(zip(models, numbers[len(models) :], strict=True))
+        self._told = dict(zip(fields, values, strict=True))
+        self.dimensions = {model: self.of(model).dimension for model in models}
+
+    def of(self, model: str) -> Written:
+        """What is written about one embedding model's index."""
+        told = [self._told.get(f"{what}:{model}") for what in _OF_A_MODEL]
+        dimension, generation, building, written, _ = (
+            int(value) if value and value.isdecimal() else None for value in told
+        )
+        return Written(dimension, generation, building, written, told[-1])
 
     def check(self, searches: bool) -> Check:
         """Whether this release and this server can go on with what is written."""
@@ -137,7 +139,7 @@ def _nodes(ask: Ask) -> Iterator[Ask]:
 
 
 def _entries_check(entries: Counter[str], all_seen: bool, meta: _Meta) -> Check:
-    found = f"{'' if all_seen else 'at least '}{_number(entries.total(), 'entry', 'entries')}"
+    found = f"{'' if all_seen else 'at least '}{number(entries.total(), 'entry', 'entries')}"
     if len(entries) > 1:
         found += f" of {len(entries)} embedding models"
     # An entry that is found by its very words only needs no index.
@@ -149,49 +151,3 @@ def _entries_check(entries: Counter[str], all_seen: bool, meta: _Meta) -> Check:
             "index; or clear() the cache.",
         )
     return Check("entries", "pass", found)
-
-
-def _index_check(
-    ask: Ask, index: str, model: str, dimension: int | None, entries: Counter[str]
-) -> Check:
-    name = "index " + ":".join(part[:8] for part in index.split(":")[1:])
-    reply = ask("FT.INFO", index)
-    if refused(reply):
-        return Check(name, "fail", str(reply), "Give the rights of README's 'Access rights'.")
-    if not isinstance(reply, list | dict):
-        verdict = "warn" if entries[model] else "pass"
-        advice = "The next look-up or store creates it, and it is filled in the background."
-        return Check(name, verdict, "not in the server", advice)  # type: ignore[arg-type]
-    info = pairs(reply)
-    vector = _vector(info.get("attributes", []))
-    stored = int(vector.get("dimensions", 0))
-    failures = int(info.get("hash_indexing_failures", 0))
-    kind = pairs(vector.get("algorithm"))
-    options = [f"{o} {text(kind[o])}" for o in ("m", "ef_construction", "ef_runtime") if o in kind]
-    parts = [text(kind.get("name", "of unknown kind")), *options, f"{stored} dimensions"]
-    parts += [_number(int(info.get("num_docs", 0)), "document", "documents")]
-    parts += [_number(failures, "indexing failure", "indexing failures")]
-    found = ", ".join(parts)
-    if dimension is not None and dimension != stored:
-        advice = f"The cache's entries have {dimension} dimensions: clear() it."
-        return Check(name, "fail", found, advice)
-    if text(info.get("backfill_in_progress", "0")) != "0":
-        share = float(text(info.get("backfill_complete_percent", "0")))
-        found += f", filling up ({share:.0%})"
-        return Check(name, "warn", found, "Look-ups may miss older entries until it is full.")
-    if failures:
-        advice = "Entries with a vector of another size are not found by meaning: clear() them."
-        return Check(name, "warn", found, advice)
-    return Check(name, "pass", found)
-
-
-def _vector(attributes: Iterable[Any]) -> dict[str, Any]:
-    """What FT.INFO says of the vector attribute, in both releases."""
-    for attribute in map(pairs, attributes):
-        if text(attribute.get("type")) == "VECTOR":
-            return pairs(attribute.get("index"))
-    return {}
-
-
-def _number(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
