@@ -123,7 +123,7 @@ class EchoLLM(MockLLM):
         if "JSON schema" in prompt:
             asked = re.findall(r"(?:Query|Question|Tell me): (.*)", prompt)
             return json.dumps({"text": f"about {asked[-1] if asked else 'nothing'}"})
-        return f"Echo: {prompt}"
+        return f"Echo: {prompt}".strip()  # as the memory of streams has it
 
     def _raw(self) -> dict[str, Any]:
         usage = {"prompt_tokens": 4, "completion_tokens": 2}
