@@ -54,10 +54,24 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
             text = "256 MiB" if name == "flat_max_bytes" else str(default)
             assert shown[name].strip("`").strip('"') == text, name
     handed_on = set(Options.__annotations__)
+    assert rows_before_options() == {
+        f"`{name}`": "none" if default is None else f"`{default!r}`".replace("'", '"')
+        for name, default in defaults(LangChainCache).items()
+        if name in LANGCHAIN_ONLY
+    }
     for cache in (LangChainCache, LlamaIndexCache):
-        own = defaults(cache)
+        own = {n: d for n, d in defaults(cache).items() if n not in LANGCHAIN_ONLY}
         assert own.items() <= options.items()
         assert set(own) | handed_on == set(options)
+
+
+LANGCHAIN_ONLY = {"question_from", "context", "cache_tool_calls", "usage_on_hit"}
+
+
+def rows_before_options() -> dict[str, str]:
+    """The table of what LangChain's cache alone takes: names and defaults."""
+    table = README.split("## Options")[0].split("## LangChain")[1].split("## LlamaIndex")[0]
+    return dict(re.findall(r"^\| (`\w+`) \| (.*?) \|", table, re.MULTILINE))
 
 
 def defaults(cache: type) -> dict[str, object]:
