@@ -22,12 +22,13 @@ SLOW = 0.002
 """Seconds over the soonest reply of any scope, from which a scope is worth a thought. FLAT
 takes them for about 3,000 vectors of 384 numbers."""
 
-_SAMPLES = 3  # of each index, whose median counts
+_SAMPLES = 5  # of each index, whose median counts
 _CLEARLY = 0.75  # of the other's time: below it the scope changes over
-_AGAIN = 200  # look-ups of a scope after which the other index is tried again
+_AGAIN = 250  # look-ups of a scope after which the other index is tried again
 _SCOPES = 1024  # slow scopes remembered
+_SOON = 20  # look-ups after which it is tried again if it ran out of time at the first attempt
 _QUIET = 2000  # look-ups for which a scope counted as small is not thought of again
-_CREEP = 1.0005  # by which the soonest reply is forgotten, so that a slower network is learned
+_CREEP = 1.00002  # by which the soonest reply is forgotten, so that a slower network is learned
 
 
 @dataclass(slots=True)
@@ -123,10 +124,16 @@ class Chooser:
             self._soonest = min(self._soonest, seconds)
 
     def ran_out(self, scope: str, algorithm: Algorithm, seconds: float) -> None:
-        """An index did not answer within its time: as good as three slow replies."""
+        """An index did not answer within its time."""
         with self._lock:
             self._records[scope] = record = self._records.get(scope) or _Record()
-            record.times[algorithm].extend([2 * seconds] * _SAMPLES)
+            first = not record.known(algorithm)
+            if first:
+                # A giant scope, or nothing but a hiccup.
+                record.uses = _AGAIN - _SOON
+            # One try is enough; of the one that serves, a single slow reply is but one.
+            samples = _SAMPLES if first or algorithm != record.serving else 1
+            record.times[algorithm].extend([2 * seconds] * samples)
             self._weigh(scope, record)
 
     def to_count(self, scope: str) -> bool:
@@ -147,6 +154,12 @@ class Chooser:
         with self._lock:
             record = self._records.get(scope)
             return record is not None and record.large is True
+
+    @property
+    def remembered(self) -> int:
+        """How many slow scopes are remembered."""
+        with self._lock:
+            return len(self._records)
 
     def served(self) -> int:
         """How many scopes HNSW serves."""
