@@ -28,6 +28,7 @@ Context: TypeAlias = Literal["conversation", "system"]
 
 _MODEL_IN_PAIRS = re.compile(r"\('(?:model_name|model|model_id|deployment_name)', '([^']*)'\)")
 _MODEL_KEYS = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
+_REMEMBERED = 8192  # characters of a prompt at most that is not read anew each time
 _SYSTEM = frozenset(("system", "developer"))
 
 # `json.dumps` with arguments makes an encoder each time.
@@ -56,6 +57,18 @@ def read_prompt(
     Raises:
         UnreadablePromptError: It cannot be told what is asked.
     """
+    if len(prompt) <= _REMEMBERED and naming.is_silent:
+        return _read_again(prompt, llm_string, context)
+    return _read(prompt, llm_string, naming, context)
+
+
+@lru_cache(maxsize=256)
+def _read_again(prompt: str, llm_string: str, context: Context) -> Question:
+    """The same prompts come again and again, or the cache would have nothing to do."""
+    return _read(prompt, llm_string, _BY_LABEL, context)
+
+
+def _read(prompt: str, llm_string: str, naming: Naming, context: Context) -> Question:
     messages = _messages(prompt)
     if messages is None:
         found = naming.find((prompt,))

@@ -68,6 +68,11 @@ class Naming:
             )
         return self._block(question.strip())
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the app says nothing: the same prompt is always read alike then."""
+        return self._question_from is None and self._block.value() is None
+
     def find(self, texts: Sequence[str]) -> Found:
         """Where the question is in a message's texts."""
         if not texts:
