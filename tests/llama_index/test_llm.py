@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import io
-import subprocess
-import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from llama_index.core import PromptTemplate
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.tools import FunctionTool
 
 from llama_index_valkey_semcache import MiniLMEmbedding, SemanticCacheLLM, ValkeySemanticCache
-from llama_index_valkey_semcache.codec import ChatCodec, CompletionCodec
-from llama_index_valkey_semcache.identity import UnnamableError, model_identity
 from tests.conftest import Way
 from tests.llama_index.models import CountingLLM, HashingEmbedding
+from tests.llama_index.test_structured import Said
 from tests.servers import Served
-from valkey_semcache import ConfigurationError, NotStorableError, UnreadableError
+from valkey_semcache import ConfigurationError
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"
-
-
-@pytest.fixture
-async def cache(either_index: Served) -> AsyncIterator[ValkeySemanticCache]:
-    options = either_index.options | {"on_error": "raise"}
-    async with ValkeySemanticCache(HashingEmbedding(), **options) as cache:
-        yield cache
 
 
 def user(text: str, *before: ChatMessage) -> list[ChatMessage]:
@@ -88,31 +75,6 @@ async def test_context_must_be_the_same(cache: ValkeySemanticCache, way: Way) ->
     assert inner.calls == len(contexts)
 
 
-async def test_models_and_parameters_never_meet(cache: ValkeySemanticCache, way: Way) -> None:
-    inners = [CountingLLM(), CountingLLM(name="other"), CountingLLM(temperature=0.5)]
-    for inner in inners:
-        await way(SemanticCacheLLM(inner, cache).chat, user(ASKED))
-        await way(SemanticCacheLLM(inner, cache).chat, user(REWORDED))
-        assert inner.calls == 1
-    inner = CountingLLM()
-    for number, call in enumerate([{"top_p": 0.1}, {"top_p": 0.2}], 1):
-        await way(SemanticCacheLLM(inner, cache).chat, user(ASKED), **call)
-        await way(SemanticCacheLLM(inner, cache).chat, user(REWORDED), **call)
-        assert inner.calls == number
-
-
-async def test_secrets_and_time_limits_are_no_part_of_a_model(
-    cache: ValkeySemanticCache, way: Way
-) -> None:
-    await way(SemanticCacheLLM(CountingLLM(), cache).chat, user(ASKED))
-    other = CountingLLM(api_key="sk-another", timeout=1)
-    await way(SemanticCacheLLM(other, cache).chat, user(ASKED))
-    assert other.calls == 0
-    elsewhere = CountingLLM(base_url="http://elsewhere")
-    await way(SemanticCacheLLM(elsewhere, cache).chat, user(ASKED))
-    assert elsewhere.calls == 1
-
-
 async def test_tenants_and_model_ids(cache: ValkeySemanticCache, way: Way) -> None:
     inner = CountingLLM()
     views: list[dict[str, Any]] = [
@@ -128,29 +90,6 @@ async def test_tenants_and_model_ids(cache: ValkeySemanticCache, way: Way) -> No
     for view in views:
         await way(SemanticCacheLLM(inner, cache, **view).chat, user(REWORDED))
     assert inner.calls == len(views)
-
-
-class Odd:
-    """What has no faithful name."""
-
-
-async def test_what_cannot_be_named_or_read_is_not_cached(
-    cache: ValkeySemanticCache, way: Way
-) -> None:
-    inner = CountingLLM(extra=Odd())
-    llm = SemanticCacheLLM(inner, cache)
-    for _ in range(2):
-        await way(llm.chat, user(ASKED))
-    assert inner.calls == 2
-    assert cache.stats().misses == {"not_cacheable": 2}
-    named = SemanticCacheLLM(inner, cache, model_id="mine")
-    for _ in range(2):
-        await way(named.chat, user(ASKED))
-    assert inner.calls == 3
-    odd = ChatMessage(role="system", content="x", additional_kwargs={"odd": Odd()})
-    for _ in range(2):
-        await way(named.chat, user(ASKED, odd))
-    assert inner.calls == 5
 
 
 async def test_answers_not_to_be_given_to_others_are_not_stored(
@@ -240,23 +179,6 @@ async def test_a_stream_that_reading_would_use_up_is_not_cached(
     assert cache.stats().misses == {"not_cacheable": 1}
 
 
-async def test_words_in_a_schema_are_no_secrets(cache: ValkeySemanticCache, way: Way) -> None:
-    inner = CountingLLM()
-    llm = SemanticCacheLLM(inner, cache)
-    for word in ("author", "timeout", "api_key"):
-        schema = {"type": "object", "properties": {word: {"type": "string"}}}
-        await way(llm.chat, user(ASKED), response_format=schema)
-    assert inner.calls == 3
-
-
-async def test_parameters_in_private_attributes_count(cache: ValkeySemanticCache, way: Way) -> None:
-    cold, hot = CountingLLM(), CountingLLM()
-    hot._finish = "stopped"
-    for inner in (cold, hot):
-        await way(SemanticCacheLLM(inner, cache).chat, user(ASKED))
-        assert inner.calls == 1
-
-
 class Raising:
     """A provider's object that raises whatever it is asked."""
 
@@ -272,40 +194,6 @@ async def test_an_odd_answer_is_passed_on(cache: ValkeySemanticCache, way: Way) 
     response = await way(SemanticCacheLLM(Odd(), cache).chat, user(ASKED))
     assert response.message.content.endswith(ASKED)
     assert cache.stats().not_stored == {"unreadable answer": 1}
-
-
-def test_a_deep_copy_shares_the_cache(plain: Served) -> None:
-    with ValkeySemanticCache(HashingEmbedding(), **plain.options) as cache:
-        llm = SemanticCacheLLM(CountingLLM(), cache)
-        llm.complete(ASKED)
-        copied = copy.deepcopy(llm)
-        assert copied.cache is cache
-        assert copied.complete(REWORDED).additional_kwargs["semantic_cache"]
-
-
-QA = PromptTemplate(
-    "Context information is below.\n---------------------\n{context_str}\n---------------------\n"
-    "Given the context information and not prior knowledge, answer the query.\n"
-    "Query: {query_str}\nAnswer: "
-)
-
-
-async def test_predict_compares_the_question_and_not_the_passages(
-    cache: ValkeySemanticCache, way: Way
-) -> None:
-    inner = CountingLLM()
-    llm = SemanticCacheLLM(inner, cache)
-
-    async def ask(question: str, passages: str) -> str:
-        answer: str = await way(llm.predict, QA, query_str=question, context_str=passages)
-        return answer
-
-    first = await ask(ASKED, "Press the button.\n\nThen wait.\n\nDone.")
-    assert await ask(REWORDED, "Press the button.\n\nThen wait.\n\nDone.") == first
-    assert inner.calls == 1
-    await ask("which wine goes with fish", "Press the button.\n\nThen wait.\n\nDone.")
-    await ask(ASKED, "Press another button.\n\nThen wait.\n\nDone.")
-    assert inner.calls == 3
 
 
 async def test_tools_are_the_inner_models(cache: ValkeySemanticCache, way: Way) -> None:
@@ -354,62 +242,59 @@ def test_wrong_arguments_are_refused() -> None:
         SemanticCacheLLM(CountingLLM(), object())  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="takes a LlamaIndex BaseEmbedding, not str"):
         ValkeySemanticCache("default", "valkey://h")
+    with pytest.raises(ConfigurationError, match="cache\\)\\.as_structured_llm\\(Said\\)"):
+        SemanticCacheLLM(CountingLLM().as_structured_llm(Said), cache)
+    with pytest.raises(ConfigurationError, match="is a SemanticCacheLLM already"):
+        SemanticCacheLLM(SemanticCacheLLM(CountingLLM(), cache), cache)
 
 
-# The model's identity
-
-IN_ANOTHER_PROCESS = """
-from tests.llama_index.models import CountingLLM
-from llama_index_valkey_semcache.identity import model_identity
-print(model_identity(CountingLLM(extra={"b": [1, None], "a": "x"}), {"top_p": 0.5}))
-"""
-
-
-def test_an_identity_is_equal_in_two_processes_and_holds_no_secret() -> None:
-    llm = CountingLLM(extra={"a": "x", "b": [1, None]})
-    identity = model_identity(llm, {"top_p": 0.5})
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PROCESS], check=True, capture_output=True, text=True
-    )
-    assert done.stdout.strip() == identity
-    for absent in ("planted", "private", "timeout", " at 0x"):
-        assert absent not in identity
-
-
-@pytest.mark.parametrize("odd", [Odd(), lambda: None, {1: 2}, [Odd()], {"a": Odd()}])
-def test_what_has_no_faithful_name_is_an_error(odd: Any) -> None:
-    with pytest.raises(UnnamableError):
-        model_identity(CountingLLM(extra=odd), {})
-    with pytest.raises(UnnamableError):
-        model_identity(CountingLLM(), {"argument": odd})
-
-
-# The codecs
-
-
-@pytest.mark.parametrize("codec", [ChatCodec(), CompletionCodec()])
 @pytest.mark.parametrize(
-    "content",
+    "option",
     [
-        b"",
-        b"[]",
-        b"{}",
-        b'{"text": 5, "response": {}}',
-        b'{"role": "nobody", "texts": [], "message": {}, "response": {}}',
-        b'{"role": "user", "texts": [5], "message": {}, "response": {}}',
-        b"[" * 100_000,
+        {"mode": "fuzzy"},
+        {"namespace": 5},
+        {"model_id": ""},
+        {"model_id": 5},
+        {"question_vars": "query_str"},
+        {"question_vars": [1]},
+        {"threshold": 2},
+        {"ttl": 0},
+        {"cache_tool_calls": 1},
+        {"should_store": True},
     ],
 )
-def test_damaged_answers_are_unreadable(codec: Any, content: bytes) -> None:
-    with pytest.raises(UnreadableError):
-        codec.decode(content)
+def test_wrong_options_are_refused(option: dict[str, Any]) -> None:
+    cache = ValkeySemanticCache(HashingEmbedding(), "valkey://h")
+    (name,) = option
+    with pytest.raises(ConfigurationError, match=name):
+        SemanticCacheLLM(CountingLLM(), cache, **option)
 
 
-def test_what_would_not_come_back_is_not_stored() -> None:
-    from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
+async def test_threshold_and_ttl_are_this_llms_own(
+    cache: ValkeySemanticCache, either_index: Served, way: Way
+) -> None:
+    inner = CountingLLM()
+    await way(SemanticCacheLLM(inner, cache, ttl=60).chat, user(ASKED))
+    (key,) = either_index.entries()
+    assert 50_000 < either_index.admin.pttl(key) <= 60_000
+    await way(SemanticCacheLLM(inner, cache, threshold=1.0).chat, user(REWORDED))
+    assert inner.calls == 2
+    before = set(either_index.entries())
+    await way(SemanticCacheLLM(inner, cache).chat, user("which wine goes with fish"))
+    (key,) = set(either_index.entries()) - before
+    assert 3_500_000 < either_index.admin.pttl(key) <= 3_600_000, "the cache's own"
 
-    image = ChatMessage(role="assistant", blocks=[ImageBlock(image=b"x", image_mimetype="a/b")])
-    with pytest.raises(NotStorableError):
-        ChatCodec().encode(ChatResponse(message=image))
-    with pytest.raises(NotStorableError):
-        CompletionCodec().encode(CompletionResponse(text="a", additional_kwargs={"x": Odd()}))
+
+async def test_should_store_decides(cache: ValkeySemanticCache, way: Way) -> None:
+    def short(answer: Any) -> bool:
+        if "raise" in answer.message.content:
+            raise ValueError(answer)
+        return len(answer.message.content) < 20
+
+    inner = CountingLLM()
+    llm = SemanticCacheLLM(inner, cache, should_store=short)
+    for asked in ("one", "one", "a long question to be sure", "raise"):
+        await way(llm.chat, user(asked))
+    assert inner.calls == 3
+    assert cache.stats().stored == 1
+    assert cache.stats().not_stored == {"should_store said no": 1, "should_store raised": 1}

@@ -82,9 +82,7 @@ async def test_each_response_mode(
 
 
 @pytest.mark.parametrize("mode", STREAMING)
-async def test_each_response_mode_streaming(
-    real: ValkeySemanticCache, way: Way, mode: str
-) -> None:
+async def test_each_response_mode_streaming(real: ValkeySemanticCache, way: Way, mode: str) -> None:
     bare, inner = EchoLLM(), EchoLLM()
     options = {"response_mode": mode, "streaming": True}
     uncached = await ask(way, engine(bare, **options), ASKED)
