@@ -34,6 +34,7 @@ BAD = [
     ("volatile", ["abc", ["("], [1], 5]),
     ("store_questions", [None, 1, "no"]),
     ("promote", [None, 1, "no"]),
+    ("local", [True, 64, {"ttl": 30}]),
     ("digest_key", ["short", b"short", 5]),
     ("flat_max_bytes", [0, 1000, 1e9, "1G"]),
 ]

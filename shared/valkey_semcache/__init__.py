@@ -23,6 +23,7 @@ from valkey_semcache.errors import (
     UnreadableError,
 )
 from valkey_semcache.index.listing import StoredIndex
+from valkey_semcache.local import LocalTier
 from valkey_semcache.now import not_about_now
 from valkey_semcache.outcome import Hit, Miss, Neighbour
 from valkey_semcache.question import Question
@@ -36,6 +37,7 @@ __all__ = [
     "EmbeddingError",
     "Hit",
     "IndexKindError",
+    "LocalTier",
     "Miss",
     "MissingPackageError",
     "Neighbour",

@@ -22,6 +22,7 @@ from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.index.search import Parameters
 from valkey_semcache.indexing import Indexing
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
+from valkey_semcache.local import LocalTier
 from valkey_semcache.notes import Notes
 from valkey_semcache.options import (
     TTL,
@@ -31,6 +32,7 @@ from valkey_semcache.options import (
     checked_count,
     checked_flag,
     checked_key,
+    checked_kind,
     checked_name,
     checked_namespace,
     checked_patterns,
@@ -100,6 +102,8 @@ class SemanticCache(Indexing, Removing):
         store_questions: False keeps the questions' texts out of Valkey.
         promote: True remembers a wording that hit by meaning, so that it hits exactly, with
             no embedding, the next time.
+        local: `LocalTier()` holds copies of what was served or stored in this process, for 30 s
+            unless told otherwise; None holds none.
         digest_key: Secret of 16 bytes or more that turns every digest into an HMAC, so that
             questions cannot be guessed from keys. All processes must share it.
         flat_max_bytes: Memory in this process for the flat index's vectors.
@@ -147,6 +151,7 @@ class SemanticCache(Indexing, Removing):
         should_store: ShouldStore | None = None,
         store_questions: bool = True,
         promote: bool = False,
+        local: LocalTier | None = None,
         digest_key: bytes | str | None = None,
         flat_max_bytes: int = 256 * 2**20,
         algorithm: Literal["auto", "flat", "hnsw"] = "auto",
@@ -203,6 +208,7 @@ class SemanticCache(Indexing, Removing):
                 lifetimes=self._lifetimes,
                 store_questions=checked_flag(store_questions, "store_questions"),
                 promote=checked_flag(promote, "promote"),
+                local=checked_kind(local, "local", LocalTier),
             ),
         )
         self._server = Server(

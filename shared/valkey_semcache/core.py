@@ -69,8 +69,7 @@ class Core:
         question = _question(question)
         if question.namespace is not None:
             return question
-        named = self.named_tenant()
-        return replace(question, namespace=self._namespace if named is None else named)
+        return replace(question, namespace=self._asker())
 
     def named_tenant(self) -> str | None:
         """The tenant who is asking now; None if nothing names one, which is the default's.
@@ -90,25 +89,38 @@ class Core:
     # Steps shared by the sync and the async methods
 
     def _address(self, question: Question | str) -> Address:
-        return self._addressing.address(self.settled(question), self._namespace)
+        question = _question(question)
+        namespace = self._asker() if question.namespace is None else question.namespace
+        return self._addressing.address(question, namespace)
+
+    def _asker(self) -> str:
+        """The tenant of a question that names none."""
+        named = self.named_tenant()
+        return self._namespace if named is None else named
 
     def _lookup(
         self, question: Question | str, codec: Codec | None, threshold: float | None
     ) -> Flow[Hit | Miss]:
         threshold = self._threshold if threshold is None else checked_threshold(threshold)
         try:
-            question = self.settled(question)
+            if not self._selection.takes_all:
+                question = self.settled(question)
+                refusal = self._refusal(question)
+                if refusal is not None:
+                    return _told(refusal)
+            address = self._address(question)
         except UnknownTenantError as error:
             self.of_nobody(error)
             return _told(Miss("not_cacheable", str(error)))
-        if not self._selection.takes_all:
-            try:
-                refusal = self._selection.refusal(question)
-            except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-                return _told(self._missed(error))
-            if refusal is not None:
-                return _told(Miss("not_cacheable", refusal))
-        return self._flows.lookup(self._address(question), codec or self._codec, threshold)
+        return self._flows.lookup(address, codec or self._codec, threshold)
+
+    def _refusal(self, question: Question) -> Miss | None:
+        """The miss for a question that the app's rules keep out."""
+        try:
+            refusal = self._selection.refusal(question)
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            return self._missed(error)
+        return None if refusal is None else Miss("not_cacheable", refusal)
 
     def _store(
         self,

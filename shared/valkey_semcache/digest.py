@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import struct
 
 FORMAT = 1
 """Version of the stored layout (keys, fields, envelope). Not the package's version."""
 
 DIGEST_LENGTH = 32
 """Hexadecimal digits kept of each SHA-256: 128 bits."""
+
+_LENGTH = struct.Struct(">Q").pack
 
 
 def length_prefixed(parts: tuple[str | bytes, ...]) -> bytes:
@@ -24,10 +27,16 @@ def length_prefixed(parts: tuple[str | bytes, ...]) -> bytes:
     """
     out = []
     for part in parts:
-        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        out.append(len(data).to_bytes(8, "big"))
-        out.append(data)
+        data = _encoded(part) if isinstance(part, str) else part
+        out += (_LENGTH(len(data)), data)
     return b"".join(out)
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()  # an error handler's name would cost more than the encoding
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 class Digests:
@@ -38,14 +47,18 @@ class Digests:
             a digest belongs to by trying likely ones.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "_prefixes")
 
     def __init__(self, key: bytes | None = None) -> None:
         self._key = key
+        self._prefixes: dict[str, bytes] = {}
 
     def __call__(self, label: str, *parts: str | bytes) -> str:
         """The digest of `parts` in the role of `label`, as 32 lower-case hex digits."""
-        message = length_prefixed((str(FORMAT), label, *parts))
+        prefix = self._prefixes.get(label)
+        if prefix is None:
+            prefix = self._prefixes[label] = length_prefixed((str(FORMAT), label))
+        message = prefix + length_prefixed(parts)
         if self._key is None:
             return hashlib.sha256(message).hexdigest()[:DIGEST_LENGTH]
         return hmac.digest(self._key, message, "sha256").hex()[:DIGEST_LENGTH]

@@ -13,10 +13,7 @@ from valkey_semcache.index.contract import ENTRY_FIELDS
 from valkey_semcache.operations import Command, Flow, unless_wrong_type
 from valkey_semcache.outcome import Hit
 from valkey_semcache.question import Address
-from valkey_semcache.serving import Serving
-
-TOLERANCE = 1e-6
-"""Float32 noise in a similarity, so that a threshold of 1 is met by an equal vector."""
+from valkey_semcache.serving import TOLERANCE, Serving
 
 
 class ExactTier:

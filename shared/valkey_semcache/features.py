@@ -18,6 +18,8 @@ _QUOTED = re.compile(
     r'"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」'
     r"|(?<!\w)‘([^’]+)’|(?<!\w)'([^'\n]+)'(?!\w)"
 )
+_QUOTE = re.compile("[\"“„«「‘']")
+_DIGIT = re.compile(r"\d")
 # A sign belongs to a number unless something stands right before it ("2020-2024", "covid-19").
 _NUMBER = re.compile(
     r"(?:(?<![\w)\]])-)?(?:(?<![\w.,])[.,]\d+|\d+)(?:[.,:/]\d+)*(?:%|[kKmMbB](?!\w))?"
@@ -41,10 +43,14 @@ def exact_features(text: str) -> tuple[str, ...]:
     if "`" in text:
         found += [f"code:{code}" for code in _FENCED.findall(text)]
         found += [f"code:{code}" for code in _INLINE.findall(_FENCED.sub(" ", text))]
-    found += [f"link:{link}" for link in _LINK.findall(plain)]
-    for groups in _QUOTED.findall(text):
-        found += [f"quoted:{quoted}" for quoted in groups if quoted]
-    if numbers := _NUMBER.findall(plain):
+    # Each pattern is tried only where a character stands without which it cannot match: most
+    # questions have none of them, and every look-up waits for this.
+    if "@" in plain or "://" in plain or "www." in plain.lower():
+        found += [f"link:{link}" for link in _LINK.findall(plain)]
+    if _QUOTE.search(text):
+        for groups in _QUOTED.findall(text):
+            found += [f"quoted:{quoted}" for quoted in groups if quoted]
+    if _DIGIT.search(plain) and (numbers := _NUMBER.findall(plain)):
         found += [f"number:{_canonical(number)}" for number in numbers]
         found += [f"operator:{operator.strip()}" for operator in _OPERATOR.findall(plain)]
     return tuple(found)

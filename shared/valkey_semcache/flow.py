@@ -16,17 +16,18 @@ from valkey_semcache.codec import Codec
 from valkey_semcache.embedding import Vector
 from valkey_semcache.entries import Entries, fields_of, is_rejected, milliseconds
 from valkey_semcache.errors import IndexLostError, SemcacheError
-from valkey_semcache.exact import TOLERANCE, ExactTier
+from valkey_semcache.exact import ExactTier
 from valkey_semcache.index.contract import Candidate, Fields, VectorIndex
 from valkey_semcache.index.opening import IndexSettings, open_index
 from valkey_semcache.index.scripts import STORE_ALIAS
+from valkey_semcache.local import LocalCopies
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.notes import Note, Notes
 from valkey_semcache.operations import Embed, Flow, Script
 from valkey_semcache.outcome import Hit, Miss, MissReason, Neighbour
 from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
-from valkey_semcache.serving import Serving
+from valkey_semcache.serving import TOLERANCE, Serving
 from valkey_semcache.stats import Counters
 from valkey_semcache.storing import Storing
 
@@ -58,9 +59,11 @@ class Flows:
         self._counters = counters
         self._policy = policy
         self._entries = Entries(counters)
-        self._serving = Serving(self._entries, self._logs, counters, policy)
+        local = None if policy.local is None else LocalCopies(policy.local)
+        self._local = local
+        self._serving = Serving(self._entries, self._logs, counters, policy, local)
         self._exact = ExactTier(self._entries, self._serving)
-        storing = Storing(notes, self._index, self._vector, policy)
+        storing = Storing(notes, self._index, self._vector, policy, local)
         self.store, self.delete = storing.store, storing.delete
         self._indexes: dict[int, VectorIndex] = {}
         self._lock = ForkLock()
@@ -71,7 +74,10 @@ class Flows:
         return next(iter(self._indexes.values()), None)
 
     def lookup(self, address: Address, codec: Codec, threshold: float) -> Flow[Hit | Miss]:
-        """Exact, then by meaning. A miss leaves its vector for the store that follows."""
+        """Local, exact, then by meaning. A miss leaves its vector for the store that follows."""
+        hit = self._serving.held(address, codec, threshold) if self._local is not None else None
+        if hit is not None:
+            return hit
         hit = yield from self._exact.find(address, codec, threshold)
         if hit is not None:
             return hit
@@ -86,6 +92,8 @@ class Flows:
     def forget(self) -> None:
         """Let go of what this process knows of entries and index; they were removed."""
         self.notes.clear()
+        if self._local is not None:
+            self._local.clear()
         with self._lock:
             for index in self._indexes.values():
                 index.forget()

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeGuard
 
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.question import Question
@@ -22,6 +22,10 @@ Lifetime: TypeAlias = float | int | timedelta | None
 TTL: TypeAlias = Lifetime | Mapping[str, Lifetime] | Callable[[Question, Any], Lifetime]
 """One lifetime for all; or by pattern of the model's name, the most specific one that matches;
 or by a function of question and answer."""
+
+
+if TYPE_CHECKING:
+    from valkey_semcache.local import LocalTier
 
 
 class _Unset(enum.Enum):
@@ -53,6 +57,7 @@ class Options(TypedDict, total=False):
     should_store: Callable[[Question, Any], bool] | None
     store_questions: bool
     promote: bool
+    local: LocalTier | None
     digest_key: bytes | str | None
     flat_max_bytes: int
     algorithm: Literal["auto", "flat", "hnsw"]
@@ -60,6 +65,15 @@ class Options(TypedDict, total=False):
     ef_construction: int | None
     ef_runtime: int | None
     initial_cap: int | None
+
+
+def checked_kind(value: object, option: str, kind: type) -> Any:
+    """An object of a class of ours, or None."""
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(
+            f"{option}={value!r} is not allowed: it takes a {kind.__name__}(…), or None."
+        )
+    return value
 
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
+from valkey_semcache.local import LocalTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,10 @@ class Policy:
         lifetimes: How long entries live, and whether hits extend it.
         store_questions: Whether the questions' texts are kept in Valkey.
         promote: Whether a wording that hit by meaning is remembered, to hit exactly next time.
+        local: Bounds of the copies in this process; None for none.
     """
 
     lifetimes: Lifetimes = field(default_factory=lambda: Lifetimes(lifetime_rule(3600)))
     store_questions: bool = True
     promote: bool = False
+    local: LocalTier | None = None

@@ -15,12 +15,16 @@ from valkey_semcache.answer import Envelope
 from valkey_semcache.codec import Codec
 from valkey_semcache.entries import Entries, milliseconds
 from valkey_semcache.errors import SemcacheError, UnreadableError
+from valkey_semcache.local import LocalCopies
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.operations import Command, Flow, replies_to
 from valkey_semcache.outcome import Hit, Tier
 from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
 from valkey_semcache.stats import Counters
+
+TOLERANCE = 1e-6
+"""Float32 noise in a similarity, so that a threshold of 1 is met by an equal vector."""
 
 _REMEMBERED = 4096  # entries whose extension this process remembers
 _WORTH = 0.01  # share of its life by which a hit must extend an entry's to be worth a command
@@ -34,6 +38,7 @@ class Serving:
         logs: Key of a scope's log, or None where the index keeps none.
         counters: Where things are counted.
         policy: What follows a hit.
+        local: Copies in this process, if it is to hold any.
     """
 
     def __init__(
@@ -42,11 +47,13 @@ class Serving:
         logs: Callable[[str], str | None],
         counters: Counters,
         policy: Policy,
+        local: LocalCopies | None,
     ) -> None:
         self._entries = entries
         self._logs = logs
         self._counters = counters
         self._lifetimes = policy.lifetimes
+        self._local = local
         self._lock = ForkLock(after_fork=self._begin)
         self._begin()
 
@@ -72,25 +79,32 @@ class Serving:
             envelope: The entry's.
             codec: Who is to read the answer.
         """
-        if envelope.codec != codec.name:
-            return None
         try:
-            answer = codec.decode(envelope.content)
+            hit = _hit(tier, key, similarity, envelope, codec)
         except UnreadableError:
             yield from self._entries.remove_unreadable(key)
             return None
-        if self._lifetimes.sliding and envelope.expires is not None:
+        if hit is None:
+            return None
+        if self._lifetimes.sliding:
             yield from self._extend(tier, address, key, envelope)
-        return Hit(
-            tier=tier,
-            similarity=similarity,
-            question=envelope.question,
-            answer=answer,
-            age=max(0.0, time.time() - envelope.created),
-            model=envelope.model,
-            usage=envelope.usage or {},
-            key=key,
-        )
+        if self._local is not None:
+            expires = self.expiry(envelope, time.time())
+            self._local.keep(address.key, key, similarity, envelope, expires)
+        return hit
+
+    def held(self, address: Address, codec: Codec, threshold: float) -> Hit | None:
+        """The hit of the local tier, if there is one."""
+        found = None if self._local is None else self._local.find(address.key)
+        if found is None:
+            return None
+        key, similarity, envelope = found
+        if similarity < threshold - TOLERANCE:
+            return None
+        try:
+            return _hit("local", key, similarity, envelope, codec)
+        except UnreadableError:
+            return None
 
     def expiry(self, envelope: Envelope, now: float) -> float | None:
         """When an entry that was just served expires, seconds since 1970; None for never."""
@@ -118,3 +132,23 @@ class Serving:
             yield from replies_to([Command("PEXPIRE", each, left, "GT") for each in sorted(keys)])
         except SemcacheError as error:
             self._counters.failed("extending an entry's life", error)
+
+
+def _hit(tier: Tier, key: str, similarity: float, envelope: Envelope, codec: Codec) -> Hit | None:
+    """A hit with a new answer object; None if another codec wrote it.
+
+    Raises:
+        UnreadableError: The codec cannot read it.
+    """
+    if envelope.codec != codec.name:
+        return None
+    return Hit(
+        tier=tier,
+        similarity=similarity,
+        question=envelope.question,
+        answer=codec.decode(envelope.content),
+        age=max(0.0, time.time() - envelope.created),
+        model=envelope.model,
+        usage=dict(envelope.usage) if envelope.usage else {},
+        key=key,
+    )

@@ -13,7 +13,8 @@ from valkey_semcache.embedding import Vector
 from valkey_semcache.entries import fields_of, milliseconds
 from valkey_semcache.index.contract import VectorIndex
 from valkey_semcache.index.scripts import STORE
-from valkey_semcache.notes import Notes
+from valkey_semcache.local import LocalCopies
+from valkey_semcache.notes import Note, Notes
 from valkey_semcache.operations import Command, Flow, Script
 from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
@@ -27,6 +28,7 @@ class Storing:
         index: Opens the index for vectors of a dimension.
         vector: Embeds a question, unless it was embedded lately.
         policy: What is stored, and how.
+        local: Copies in this process, if it is to hold any.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class Storing:
         index: Callable[[int], Flow[VectorIndex]],
         vector: Callable[[Address], Flow[Vector]],
         policy: Policy,
+        local: LocalCopies | None,
     ) -> None:
         self._notes = notes
         self._index = index
         self._vector = vector
         self._policy = policy
+        self._local = local
 
     def store(
         self,
@@ -70,8 +74,27 @@ class Storing:
             question=address.text if self._policy.store_questions else None,
             usage=usage,
         )
+        if self._local is not None:
+            self._local.drop(address.key)
+        yield from self._write(address, envelope, milliseconds(ttl), note)
+        if self._local is not None:
+            self._local.written(address.key, envelope)
+        self._notes.stored(address)
+
+    def delete(self, address: Address) -> Flow[bool]:
+        """Remove the entry of just these words; whether there was one."""
+        try:
+            removed = yield Command("UNLINK", address.key)
+        finally:
+            if self._local is not None:
+                self._local.drop(address.key)
+        return bool(removed)
+
+    def _write(
+        self, address: Address, envelope: Envelope, ttl_ms: int, note: Note | None
+    ) -> Flow[None]:
+        """One script, and what the index notes of it."""
         fields = fields_of(address, envelope)
-        ttl_ms = milliseconds(ttl)
         if not address.semantic:
             yield Script(STORE, address.key, ttl_ms, 0, *fields)
         else:
@@ -80,9 +103,3 @@ class Storing:
             fields += ("s", address.scope, "b", address.family, "v", vector.tobytes())
             yield Script(STORE, address.key, ttl_ms, 1, *fields)
             yield from index.added(address.scope, address.text_digest, vector, ttl_ms)
-        self._notes.stored(address)
-
-    def delete(self, address: Address) -> Flow[bool]:
-        """Remove the entry of just these words; whether there was one."""
-        removed = yield Command("UNLINK", address.key)
-        return bool(removed)
