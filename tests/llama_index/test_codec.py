@@ -35,7 +35,7 @@ def again(answer: Any) -> Any:
 
 
 def test_a_chat_comes_back() -> None:
-    blocks: list[Any] = [TextBlock(text="one"), TextBlock(text="two \ud83d\ude00 \ud800")]
+    blocks: list[Any] = [TextBlock(text="one"), TextBlock(text="two 😀 \ud800")]
     message = ChatMessage(role="assistant", blocks=blocks, additional_kwargs={"a": [1, None]})
     answer = ChatResponse(message=message, logprobs=LOGPROBS, additional_kwargs={"b": {"c": 1}})
     assert again(answer) == answer
