@@ -25,7 +25,7 @@ def length_prefixed(parts: tuple[str | bytes, ...]) -> bytes:
 
     Lone surrogates, which UTF-8 cannot hold, are passed through as they are.
     """
-    out = []
+    out: list[bytes] = []
     for part in parts:
         data = _encoded(part) if isinstance(part, str) else part
         out += (_LENGTH(len(data)), data)

@@ -64,7 +64,7 @@ class Flows:
         self._serving = Serving(self._entries, self._logs, counters, policy, local)
         self._exact = ExactTier(self._entries, self._serving)
         storing = Storing(notes, self._index, self._vector, policy, local)
-        self.store, self.delete = storing.store, storing.delete
+        self.store, self.delete, self.reject = storing.store, storing.delete, storing.reject
         self._indexes: dict[int, VectorIndex] = {}
         self._lock = ForkLock()
 

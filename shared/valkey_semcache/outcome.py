@@ -37,6 +37,7 @@ class Hit(Shown):
         model: Name of the model that gave it, or "".
         usage: Tokens that it cost then, by name.
         key: Its key in Valkey.
+        asked: Key of the question that was asked; another than `key` for another wording.
     """
 
     tier: Tier
@@ -47,6 +48,7 @@ class Hit(Shown):
     model: str
     usage: Mapping[str, int]
     key: str
+    asked: str = ""
 
     def __bool__(self) -> bool:
         return True

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from valkey_semcache.clear import clear_all, clear_matching
 from valkey_semcache.core import Core
+from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.operations import Flow
+from valkey_semcache.outcome import Hit
 from valkey_semcache.question import Question
 
 
 class Removing(Core):
-    """Deletes and clears."""
+    """Deletes, rejects and clears."""
 
     def delete(self, question: Question | str) -> bool:
         """Remove the answer stored for just these words; whether there was one.
@@ -25,6 +27,29 @@ class Removing(Core):
     async def adelete(self, question: Question | str) -> bool:
         """The same as `delete`, without blocking the event loop."""
         return await self._drive.arun(self._flows.delete(self._address(question)))
+
+    def reject(self, hit: Hit) -> bool:
+        """Never again serve this entry for the question that it was served for.
+
+        The entry's own question still hits it, and so do other wordings. It counts as long as
+        the entry lives, also when its answer is replaced. A hit by the very words has no other
+        question to reject it for: the entry is deleted.
+
+        Args:
+            hit: What `lookup` returned, of this cache or of another process's.
+
+        Returns:
+            Whether the entry was still there.
+
+        Raises:
+            ConfigurationError: It is no hit of a cache with this name and embedding model.
+            ServerError: Valkey could not be reached or refused.
+        """
+        return self._drive.run(self._reject(hit))
+
+    async def areject(self, hit: Hit) -> bool:
+        """The same as `reject`, without blocking the event loop."""
+        return await self._drive.arun(self._reject(hit))
 
     def clear(
         self, *, namespace: str | None = None, identity: str | None = None, model: str | None = None
@@ -61,6 +86,15 @@ class Removing(Core):
             return await self._drive.arun(flow)
         finally:
             self._flows.forget()
+
+    def _reject(self, hit: Hit) -> Flow[bool]:
+        own = isinstance(hit, Hit) and hit.key.startswith(self._addressing.prefix)
+        if not own or not hit.asked.startswith(self._addressing.prefix):
+            raise ConfigurationError(
+                "reject() takes a Hit that lookup() of this cache has returned, not "
+                f"{type(hit).__name__ if not isinstance(hit, Hit) else 'one of another cache'}."
+            )
+        return self._flows.reject(hit)
 
     def _clear(self, namespace: str | None, identity: str | None, model: str | None) -> Flow[int]:
         namespace = self._view if namespace is None else namespace

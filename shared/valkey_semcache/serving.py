@@ -80,7 +80,7 @@ class Serving:
             codec: Who is to read the answer.
         """
         try:
-            hit = _hit(tier, key, similarity, envelope, codec)
+            hit = _hit(tier, address, key, similarity, envelope, codec)
         except UnreadableError:
             yield from self._entries.remove_unreadable(key)
             return None
@@ -102,7 +102,7 @@ class Serving:
         if similarity < threshold - TOLERANCE:
             return None
         try:
-            return _hit("local", key, similarity, envelope, codec)
+            return _hit("local", address, key, similarity, envelope, codec)
         except UnreadableError:
             return None
 
@@ -134,7 +134,9 @@ class Serving:
             self._counters.failed("extending an entry's life", error)
 
 
-def _hit(tier: Tier, key: str, similarity: float, envelope: Envelope, codec: Codec) -> Hit | None:
+def _hit(
+    tier: Tier, address: Address, key: str, similarity: float, envelope: Envelope, codec: Codec
+) -> Hit | None:
     """A hit with a new answer object; None if another codec wrote it.
 
     Raises:
@@ -151,4 +153,5 @@ def _hit(tier: Tier, key: str, similarity: float, envelope: Envelope, codec: Cod
         model=envelope.model,
         usage=dict(envelope.usage) if envelope.usage else {},
         key=key,
+        asked=address.key,
     )

@@ -1,4 +1,4 @@
-"""How a store and a delete go, step by step.
+"""How a store, a delete and a rejection go, step by step.
 
 Rule of this file: decisions, no I/O. An entry is written in one atomic step.
 """
@@ -12,12 +12,16 @@ from valkey_semcache.answer import Envelope, place_of
 from valkey_semcache.embedding import Vector
 from valkey_semcache.entries import fields_of, milliseconds
 from valkey_semcache.index.contract import VectorIndex
-from valkey_semcache.index.scripts import STORE
+from valkey_semcache.index.scripts import REJECT, STORE
 from valkey_semcache.local import LocalCopies
 from valkey_semcache.notes import Note, Notes
 from valkey_semcache.operations import Command, Flow, Script
+from valkey_semcache.outcome import Hit
 from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
+
+MOST_REJECTED = 100
+"""Questions that an entry may be rejected for; from then on it is found by its own words only."""
 
 
 class Storing:
@@ -89,6 +93,22 @@ class Storing:
             if self._local is not None:
                 self._local.drop(address.key)
         return bool(removed)
+
+    def reject(self, hit: Hit) -> Flow[bool]:
+        """Never again serve this entry for this question; whether it was still there.
+
+        An answer rejected for its own words is deleted.
+        """
+        try:
+            if hit.asked == hit.key:
+                done = yield Command("UNLINK", hit.key)
+            else:
+                asked = hit.asked.rpartition(":")[2]
+                done = yield Script(REJECT, hit.key, asked, MOST_REJECTED)
+        finally:
+            if self._local is not None:
+                self._local.drop(hit.asked)
+        return bool(done)
 
     def _write(
         self, address: Address, envelope: Envelope, ttl_ms: int, note: Note | None

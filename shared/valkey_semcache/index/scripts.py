@@ -37,6 +37,24 @@ return 1
 """)
 """Write an alias where nothing lies yet. ARGV: TTL in ms or 0, then fields and values."""
 
+REJECT = Source("""
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+local known = redis.call('HMGET', KEYS[1], 'x')[1] or ''
+if string.find(known, ARGV[1], 1, true) then return 1 end
+if known ~= '' then known = known .. ' ' end
+known = known .. ARGV[1]
+redis.call('HSET', KEYS[1], 'x', known)
+if #known >= tonumber(ARGV[2]) * (#ARGV[1] + 1) - 1 then
+  redis.call('HDEL', KEYS[1], 's', 'b', 'v')
+end
+return 1
+""")
+"""Note a question for which an entry was rejected; 0 if there is no such entry.
+
+ARGV: the question's text digest; how many rejections make an entry one that is no longer met
+by meaning, so that what every look-up reads of it stays small.
+"""
+
 LOG = Source("""
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'zset' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
