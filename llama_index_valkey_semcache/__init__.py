@@ -12,12 +12,14 @@ from llama_index_valkey_semcache.events import (
     SemanticCacheStoreEvent,
 )
 from llama_index_valkey_semcache.llm import SemanticCacheLLM
+from llama_index_valkey_semcache.query_engine import SemanticCacheQueryEngine
 
 __all__ = [
     "MiniLMEmbedding",
     "SemanticCacheHitEvent",
     "SemanticCacheLLM",
     "SemanticCacheMissEvent",
+    "SemanticCacheQueryEngine",
     "SemanticCacheStoreEvent",
     "ValkeySemanticCache",
 ]

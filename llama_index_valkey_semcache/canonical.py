@@ -120,6 +120,15 @@ def _bytes(value: bytes | IOBase) -> bytes:
     return content if isinstance(content, bytes) else str(content).encode()
 
 
+def file_digest(path: str | Path) -> str:
+    """A digest of a file's bytes.
+
+    Raises:
+        UnreadablePromptError: It cannot be read.
+    """
+    return _digest(_file(path))
+
+
 def _file(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()

@@ -62,10 +62,10 @@ def parameters(llm: LLM) -> dict[str, Any]:
         UnnamableError: One has no faithful name.
     """
     fields = type(llm).model_fields
-    named = {name: _named(getattr(llm, name), name) for name in fields if _counts(name)}
+    named = {name: _named(getattr(llm, name), name) for name in fields if counts(name)}
     # Models written by hand keep parameters in private attributes; plain values count.
     for name, value in {**vars(llm), **(llm.__pydantic_private__ or {})}.items():
-        if name not in fields and isinstance(value, str | int | float) and _counts(name):
+        if name not in fields and isinstance(value, str | int | float) and counts(name):
             named[name] = _named(value, name)
     metadata = llm.metadata
     named["class"] = [type(llm).__name__, llm.class_name(), metadata.model_name]
@@ -73,7 +73,7 @@ def parameters(llm: LLM) -> dict[str, Any]:
     return named
 
 
-def _counts(name: str) -> bool:
+def counts(name: str) -> bool:
     """Whether a field of this name is a parameter."""
     return not (name in _SEEN_IN_THE_PROMPT or _LEFT_OUT.search(name) or _COUNTED.fullmatch(name))
 
@@ -116,7 +116,7 @@ def _object(value: Any, path: str) -> Any:
     if isinstance(value, type) and issubclass(value, BaseModel):
         return [value.__qualname__, value.model_json_schema()]
     if isinstance(value, FunctionType):
-        return _function(value, path)
+        return named_function(value, path)
     if isinstance(value, BaseTool):
         about = value.metadata
         return [about.name, about.description, about.get_parameters_dict()]
@@ -128,7 +128,7 @@ def _object(value: Any, path: str) -> Any:
     raise UnnamableError(f"{path} is a {type(value).__name__}")
 
 
-def _function(function: FunctionType, path: str) -> Any:
+def named_function(function: FunctionType, path: str) -> Any:
     """A function by its name; those of a script by their code as well, since each has a main."""
     if "<" in function.__qualname__ or function.__closure__:
         raise UnnamableError(f"{path} is a function without a name of its own")

@@ -1,0 +1,354 @@
+"""`EngineFront`: a cache in front of one query engine. What may be asked of it and kept in it.
+
+Rule of this file: whatever fails here, the engine is asked and its response passed on.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
+from llama_index.core.schema import QueryBundle
+
+from llama_index_valkey_semcache import events, listening
+from llama_index_valkey_semcache.canonical import UnreadablePromptError, file_digest
+from llama_index_valkey_semcache.engine_identity import EngineWalk, embeddings_of
+from llama_index_valkey_semcache.identity import UnnamableError
+from llama_index_valkey_semcache.response_codec import Kept, ResponseCodec
+from llama_index_valkey_semcache.responses import reason_not_to_store, whole
+from valkey_semcache import ConfigurationError, Question, SemanticCache
+from valkey_semcache.errors import UnknownTenantError
+from valkey_semcache.options import (
+    TTL,
+    UNSET,
+    Unset,
+    checked_flag,
+    checked_namespace,
+    checked_threshold,
+    checked_ttl,
+)
+
+logger = logging.getLogger("valkey_semcache")
+
+
+class UnknownCorpusError(ValueError):
+    """It cannot be told which version of the corpus is searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedEngine:
+    """A query that the cache takes part in.
+
+    Args:
+        question: What is asked.
+        codec: Reads and writes its response.
+        version: The corpus's when it was asked.
+        wordless: Whether the engine gives sources without words.
+        heard: What the models say while it is answered.
+    """
+
+    question: Question
+    codec: ResponseCodec
+    version: str
+    wordless: bool
+    heard: listening.Heard = field(default_factory=listening.Heard)
+
+
+class EngineFront:
+    """A cache in front of one query engine; see `SemanticCacheQueryEngine` for the options."""
+
+    def __init__(
+        self,
+        engine: BaseQueryEngine,
+        cache: SemanticCache,
+        *,
+        corpus_version: str | Callable[[], str | None],
+        engine_id: str | None,
+        namespace: str | None,
+        threshold: float | None,
+        ttl: TTL,
+        should_store: Callable[[Any], bool] | None,
+        shared_query_vector: bool,
+    ) -> None:
+        self.engine = engine
+        self.cache = cache
+        self.corpus_version = _checked_version(corpus_version)
+        self.engine_id = _checked_name(engine_id)
+        self.namespace = None if namespace is None else checked_namespace(namespace)
+        self.threshold = None if threshold is None else checked_threshold(threshold, "threshold")
+        self.ttl: TTL | Unset = UNSET if ttl is None else checked_ttl(ttl)
+        self.should_store = _checked_function(should_store)
+        self.shares_vector = checked_flag(shared_query_vector, "shared_query_vector")
+        if self.shares_vector:
+            _check_one_embedding_model(engine, cache)
+        self._warned: set[str] = set()
+        self._compared = False
+        listening.begin()
+
+    def for_tenant(self, namespace: str) -> Self:
+        """The same for one tenant."""
+        front = copy.copy(self)
+        front.namespace = namespace
+        return front
+
+    # What is asked
+
+    def asked(self, bundle: QueryBundle) -> AskedEngine | None:
+        """What a query asks, or None for one that the cache takes no part in."""
+        try:
+            walk = EngineWalk(self.engine, self.engine_id)
+            version = self._version()
+            beside, exact_reason = _beside_the_text(bundle)
+            question = self.cache.settled(
+                Question(
+                    text=bundle.query_str,
+                    # Not the context, of which `volatile` patterns take parts away.
+                    identity=json.dumps(["query engine", beside, version, walk.identity]),
+                    model=walk.model,
+                    namespace=self.namespace,
+                    exact_only=exact_reason,
+                )
+            )
+        except UnknownCorpusError as error:
+            events.looked_up(self.cache.missed(str(error)))
+            return None
+        except UnknownTenantError as error:
+            self.cache.of_nobody(error)
+            events.looked_up(self.cache.missed(str(error)))
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever it holds, the query goes on
+            self._warn(
+                type(error).__name__,
+                "Queries to %s are not cached: %s. If it is a part that has no name, pass "
+                "engine_id= with a name that stands for the engine and all its settings.",
+                type(self.engine).__name__,
+                error,
+            )
+            events.looked_up(self.cache.missed(f"{type(error).__name__}: {error}"))
+            return None
+        return AskedEngine(question, ResponseCodec(walk.output_cls), version, walk.wordless)
+
+    def handed_on(self, asked: AskedEngine, bundle: QueryBundle) -> QueryBundle:
+        """The query as the engine gets it: a copy, since retrievers write vectors into it."""
+        if self.shares_vector and bundle.embedding is None and not asked.question.exact_only:
+            vector = self.cache.vector_of(asked.question)
+            if vector is not None:
+                return replace(bundle, embedding=vector.tolist())
+        return replace(bundle)
+
+    def _version(self) -> str:
+        version: object = self.corpus_version
+        if callable(version):
+            try:
+                version = version()
+            except Exception as error:
+                self.cache.failed("corpus_version", error)
+                raise UnknownCorpusError(f"corpus_version raised {type(error).__name__}") from error
+        if not isinstance(version, str) or not version:
+            raise UnknownCorpusError(f"corpus_version gave {version!r}, not a text")
+        return version
+
+    # What is kept
+
+    def keep(self, asked: AskedEngine, response: Any) -> None:
+        """Store an engine's response, if it is one to give to others."""
+        if self._worth_keeping(asked, response):
+            stored = self.cache.store(asked.question, response, **self._how(asked))
+            self._kept(asked, stored)
+
+    async def akeep(self, asked: AskedEngine, response: Any) -> None:
+        """The same as `keep`, without blocking the event loop."""
+        if self._worth_keeping(asked, response):
+            stored = await self.cache.astore(asked.question, response, **self._how(asked))
+            self._kept(asked, stored)
+
+    def recorded(
+        self, asked: AskedEngine, response: StreamingResponse
+    ) -> Generator[str, None, None]:
+        """A stream as it is; what it added up to is kept once it has ended by itself."""
+        chunks, text, kept = response.response_gen, Text(), _emptied(response)
+        try:
+            while True:
+                with asked.heard.listening():
+                    chunk = next(chunks, _END)
+                if chunk is _END:
+                    break
+                text.add(chunk)
+                yield chunk
+        except BaseException:
+            self._skip("stream not read to its end")
+            raise
+        finally:
+            if hasattr(chunks, "close"):
+                chunks.close()
+        kept.response_txt = text.joined
+        self.keep(asked, kept)
+
+    async def arecorded(
+        self, asked: AskedEngine, response: AsyncStreamingResponse
+    ) -> AsyncGenerator[str, None]:
+        """The same for async streams."""
+        chunks, text, kept = response.response_gen, Text(), _emptied(response)
+        try:
+            while True:
+                with asked.heard.listening():
+                    chunk = await anext(chunks, _END)
+                if chunk is _END:
+                    break
+                text.add(chunk)
+                yield chunk
+        except BaseException:
+            self._skip("stream not read to its end")
+            raise
+        finally:
+            if hasattr(chunks, "aclose"):
+                await chunks.aclose()
+        kept.response_txt = text.joined
+        await self.akeep(asked, kept)
+
+    # Steps of the above
+
+    def _worth_keeping(self, asked: AskedEngine, response: Any) -> bool:
+        try:
+            reason = reason_not_to_store(response, asked.heard.cut, asked.wordless)
+            if reason is None and self._version() != asked.version:
+                reason = "the corpus changed meanwhile"
+        except Exception:  # noqa: BLE001 - the answer has been paid for and is passed on
+            reason = "unreadable answer"
+        reason = reason or self._refusal(response)
+        if reason is not None:
+            self._skip(reason)
+        return reason is None
+
+    def _refusal(self, response: Kept) -> str | None:
+        """Why the app does not want a response stored; None if it does."""
+        if self.should_store is None:
+            return None
+        try:
+            return None if self.should_store(whole(response)) else "should_store said no"
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.cache.failed("should_store", error)
+            return "should_store raised"
+
+    def _skip(self, reason: str) -> None:
+        self.cache.skip(reason)
+        events.kept(False, reason)
+
+    def _how(self, asked: AskedEngine) -> dict[str, Any]:
+        return {"codec": asked.codec, "ttl": self.ttl, "usage": dict(asked.heard.usage)}
+
+    def _kept(self, asked: AskedEngine, stored: bool) -> None:
+        events.kept(stored, "" if stored else "it cannot be stored, or the cache failed")
+        if self._compared:
+            return
+        self._compared = True
+        *_, before = json.loads(asked.question.identity)
+        try:
+            changed = EngineWalk(self.engine, self.engine_id).identity != before
+        except UnnamableError:
+            changed = True
+        if changed:
+            self._warn(
+                "changes",
+                "%s changes its own settings when it is asked, so its responses are not found "
+                "again. Pass engine_id= with a name that stands for the engine and all of them.",
+                type(self.engine).__name__,
+            )
+
+    def _warn(self, kind: str, message: str, *arguments: object) -> None:
+        """Log a warning, once for each kind."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning(message, *arguments)
+
+
+_END: Any = object()
+
+
+class Text:
+    """A stream's chunks as one text; None if one of them was no text."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Any] = []
+
+    def add(self, chunk: Any) -> None:
+        """Take a chunk down."""
+        self._chunks.append(chunk)
+
+    @property
+    def joined(self) -> str | None:
+        """The whole."""
+        texts = all(isinstance(chunk, str) for chunk in self._chunks)
+        return "".join(self._chunks) if texts else None
+
+
+def _emptied(response: StreamingResponse | AsyncStreamingResponse) -> StreamingResponse:
+    """A streaming response's sources and metadata as they are now, without its stream."""
+    nodes, metadata = list(response.source_nodes), response.metadata
+    return StreamingResponse(iter(()), nodes, metadata)  # type: ignore[arg-type]
+
+
+def _beside_the_text(bundle: QueryBundle) -> tuple[list[Any], str]:
+    """What a query holds beside its text, and why it is then found by the very same only.
+
+    Raises:
+        UnreadablePromptError: It cannot be told what it holds.
+    """
+    if type(bundle) is not QueryBundle:
+        raise UnreadablePromptError(f"the query is a {type(bundle).__name__}")
+    if bundle.image_path is not None:
+        image = file_digest(bundle.image_path)
+        return ["image", image, bundle.custom_embedding_strs], "the query is about an image"
+    if bundle.embedding is not None:
+        vector = hashlib.sha256(json.dumps(bundle.embedding).encode()).hexdigest()
+        return ["vector", vector], "the query brings its own vector"
+    if bundle.custom_embedding_strs not in (None, [bundle.query_str]):
+        return ["texts", bundle.custom_embedding_strs], "the query brings its own texts to embed"
+    return [], ""
+
+
+def _checked_version(version: Any) -> str | Callable[[], str | None]:
+    if isinstance(version, str) and version:
+        return version
+    if callable(version) and not inspect.iscoroutinefunction(version):
+        function: Callable[[], str | None] = version
+        return function
+    raise ConfigurationError(
+        f"corpus_version={version!r} is not allowed: it takes a text that names what is searched "
+        "and its state, or a plain function that returns one."
+    )
+
+
+def _checked_name(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise ConfigurationError(f"engine_id={value!r} is not allowed: it takes a text, or None.")
+
+
+def _checked_function(value: Any) -> Callable[[Any], bool] | None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(
+            f"should_store={value!r} is not allowed: it takes a function of a response, or None."
+        )
+    checked: Callable[[Any], bool] | None = value
+    return checked
+
+
+def _check_one_embedding_model(engine: BaseQueryEngine, cache: SemanticCache) -> None:
+    """Refuse to share a vector with a retriever that can be seen to use another model."""
+    mine = cache.embedding_id
+    for other in embeddings_of(engine):
+        if other != mine:
+            raise ConfigurationError(
+                f"shared_query_vector=True is not possible: the cache embeds with {mine}, the "
+                f"engine's retriever with {other}. Give both one model; if it is one under two "
+                f"names, make the cache with embedding_id={other!r}."
+            )
