@@ -13,6 +13,7 @@ from typing import Any
 from valkey_semcache.codec import Codec
 from valkey_semcache.digest import Digests
 from valkey_semcache.drive import Drive
+from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import ConfigurationError, NotStorableError, UnknownTenantError
 from valkey_semcache.flow import Flows
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
@@ -37,6 +38,7 @@ class Core:
     _flows: Flows
     _name: str
     _lifetimes: Lifetimes
+    _max_answer_bytes: int
     _namespace: str
     _raises: bool
     _selection: Selection
@@ -59,6 +61,15 @@ class Core:
     def failed(self, doing: str, error: Exception) -> None:
         """Count and log an error of the app's own while `doing`; the call goes on."""
         self._counters.failed(doing, error)
+
+    @property
+    def embedding_id(self) -> str:
+        """The embedding model's name."""
+        return self._drive.embedding.identity
+
+    def vector_of(self, question: Question | str) -> Vector | None:
+        """The unit vector of a question's text, if this process embedded it lately."""
+        return self._flows.notes.vector(self._address(question))
 
     def settled(self, question: Question | str) -> Question:
         """The question with the tenant who is asking it now; a later store meets the same.
@@ -150,6 +161,9 @@ class Core:
                 return None
             seconds = self._lifetimes.of(question, answer, rule)
             content = codec.encode(answer)
+            if len(content) > self._max_answer_bytes:
+                self.skip("longer than max_answer_bytes")
+                return None
         except NotStorableError as error:
             self.skip("not storable")
             self._counters.warn("not storable", "An answer is not cached: %s", error)
