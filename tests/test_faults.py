@@ -305,7 +305,7 @@ async def test_a_cache_opened_with_the_other_index_says_what_to_do(
         async with SemanticCache(HashingEmbedder(), **options | {"index": first}) as cache:
             await way(cache.store, ASKED, "x")
             async with SemanticCache(HashingEmbedder(), **options | {"index": second}) as other:
-                with pytest.raises(IndexKindError, match=f"index='{first}'.*clear"):
+                with pytest.raises(IndexKindError, match=f"index='{first}'.*reindex --to {second}"):
                     await way(other.lookup, REWORDED)
                 assert (await way(other.lookup, ASKED)).answer == "x", "to the letter it is found"
             async with SemanticCache(HashingEmbedder(), **options | {"index": "auto"}) as either:

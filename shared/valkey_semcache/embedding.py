@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from valkey_semcache.errors import ConfigurationError, EmbeddingError, SemcacheError
+from valkey_semcache.workers import Workers
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 """A unit vector: one dimension, float32, little-endian."""
 
 FLOAT32 = np.dtype("<f4")
+
+THREADS = 16
+"""Threads in which a model without `aembed` embeds for async calls, and any model for sync ones."""
 
 _NAMES = ("model", "model_name", "model_id")
 _DIMENSIONS = ("dimensions", "dimension", "dim")
@@ -81,6 +86,7 @@ class EmbeddingModel:
         embed: Texts to vectors, as in `Embedder.embed`.
         aembed: The same, to be awaited; None to run `embed` in a thread.
         identity: The model's name, see `embedding_identity`.
+        timeout: Seconds to wait for an embedding; None to wait for ever, in the caller's thread.
     """
 
     def __init__(
@@ -88,20 +94,25 @@ class EmbeddingModel:
         embed: Callable[[list[str]], Any],
         aembed: Callable[[list[str]], Awaitable[Any]] | None,
         identity: str,
+        timeout: float | None = None,
     ) -> None:
         self._embed = embed
         self._aembed = aembed
         self.identity = identity
+        self.timeout = timeout
+        self._workers = Workers(THREADS, "semcache-embedding")
 
     @classmethod
-    def of(cls, model: Any, embedding_id: str | None = None) -> EmbeddingModel:
+    def of(
+        cls, model: Any, embedding_id: str | None = None, timeout: float | None = None
+    ) -> EmbeddingModel:
         """Take an `Embedder`, or an `EmbeddingModel` that an adapter has made.
 
         Raises:
             ConfigurationError: It has no `embed`, or no name and no `embedding_id`.
         """
         if isinstance(model, EmbeddingModel):
-            return model
+            return cls(model._embed, model._aembed, model.identity, timeout)
         if not callable(getattr(model, "embed", None)):
             raise ConfigurationError(
                 f"The embedding model {type(model).__name__} has no method embed(texts). Pass "
@@ -109,38 +120,49 @@ class EmbeddingModel:
                 "cache of langchain_valkey_semcache or llama_index_valkey_semcache, which take "
                 "their framework's embedding models."
             )
-        return cls(
-            model.embed, getattr(model, "aembed", None), embedding_id or embedding_identity(model)
-        )
+        identity = embedding_id or embedding_identity(model)
+        return cls(model.embed, getattr(model, "aembed", None), identity, timeout)
 
     def vector(self, text: str) -> Vector:
         """The unit vector of `text`.
 
         Raises:
-            EmbeddingError: The model raised, or its vector cannot be compared.
+            EmbeddingError: The model raised or took too long, or its vector cannot be compared.
         """
-        try:
-            vectors = self._embed([_encodable(text)])
-        except SemcacheError:
-            raise
-        except Exception as error:
-            raise self._failed(error) from error
-        return self._checked(vectors)
+        return self._checked(self._embedded([_encodable(text)]))
 
     async def avector(self, text: str) -> Vector:
         """The same, without blocking the event loop."""
+        return self._checked(await self._aembedded([_encodable(text)]))
+
+    def _embedded(self, texts: list[str]) -> Any:
         try:
-            if self._aembed is not None:
-                vectors = await self._aembed([_encodable(text)])
-            else:
-                vectors = await asyncio.to_thread(self._embed, [_encodable(text)])
+            if self.timeout is None:
+                return self._embed(texts)
+            return self._workers.call(partial(self._embed, texts), self.timeout)
         except SemcacheError:
             raise
         except Exception as error:
             raise self._failed(error) from error
-        return self._checked(vectors)
+
+    async def _aembedded(self, texts: list[str]) -> Any:
+        try:
+            if self._aembed is not None:
+                return await asyncio.wait_for(self._aembed(texts), self.timeout)
+            if self.timeout is None:
+                return await asyncio.to_thread(self._embed, texts)
+            return await self._workers.acall(partial(self._embed, texts), self.timeout)
+        except SemcacheError:
+            raise
+        except Exception as error:
+            raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> EmbeddingError:
+        if isinstance(error, TimeoutError):
+            return EmbeddingError(
+                f"The embedding model {self.identity} gave nothing within embed_timeout="
+                f"{self.timeout} s: it hangs, is overloaded, or needs more time."
+            )
         # Only the kind of error: providers put keys and prompts into their messages.
         return EmbeddingError(
             f"The embedding model {self.identity} raised {type(error).__name__}; see the cause."
