@@ -29,13 +29,13 @@ class Says(BaseChatModel):
     message: AIMessage
     output_version: str | None = None
     _calls: int = PrivateAttr(0)
-    _meanwhile: Callable[[], None] = PrivateAttr(lambda: None)
+    _meanwhile: Callable[[], None] | None = PrivateAttr(None)
 
     @property
     def calls(self) -> int:
         return self._calls
 
-    def while_at_work(self, meanwhile: Callable[[], None]) -> None:
+    def while_at_work(self, meanwhile: Callable[[], None] | None) -> None:
         self._meanwhile = meanwhile
 
     @property
@@ -44,6 +44,12 @@ class Says(BaseChatModel):
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
         self._calls += 1
-        self._meanwhile()
+        if self._meanwhile is not None:
+            self._meanwhile()
         message = self.message.model_copy(deep=True)
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def _agenerate(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> ChatResult:
+        return self._generate(messages)
