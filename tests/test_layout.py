@@ -95,8 +95,8 @@ async def test_a_newer_format_is_left_alone_and_damage_is_removed(served: Served
         (key,) = served.entries()
         good = served.admin.hget(key, "p")
         newer = good[:2] + bytes([FORMAT + 1]) + good[3:]
-        compressed = good[:3] + bytes([1]) + good[4:]
-        for foreign in (newer, compressed):
+        signed = good[:3] + bytes([2]) + good[4:]
+        for foreign in (newer, signed):
             served.admin.hset(key, "p", foreign)
             assert not await way(cache.lookup, ASKED)
             assert not await way(cache.lookup, REWORDED)

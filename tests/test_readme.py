@@ -51,7 +51,7 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
     assert set(options) == set(shown)
     for name, default in options.items():
         if default not in (None, ()):
-            text = "256 MiB" if name == "flat_max_bytes" else str(default)
+            text = f"{default >> 20} MiB" if name in ("flat_max_bytes", "max_answer_bytes") else str(default)
             assert shown[name].strip("`").strip('"') == text, name
     handed_on = set(Options.__annotations__)
     assert rows_before_options() == {

@@ -19,8 +19,8 @@ Layout, integers and floats big-endian:
 | rest | the content, as the codec wrote it |
 
 Compression is of the content, encryption of private header and content together, and a
-signature's bytes stand at the end. This release writes none of the three flags, and leaves
-entries that carry one alone.
+signature's bytes stand at the end. This release writes the first of the three flags, and leaves
+entries that carry another alone.
 """  # noqa: E501 - a table's row is one line
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from valkey_semcache.compression import MAX_ANSWER_BYTES, check_length, compressed, decompressed
 from valkey_semcache.digest import FORMAT
 from valkey_semcache.errors import NewerFormatError, UnreadableError
 
 COMPRESSED, SIGNED, ENCRYPTED = 1, 2, 4
-_KNOWN_FLAGS = 0
+_KNOWN_FLAGS = COMPRESSED
 _MAGIC = b"sc"
 _HEAD = struct.Struct(">2sBB32sddB")
 _LENGTH = struct.Struct(">I")
@@ -68,8 +69,12 @@ class Envelope:
     question: str | None = None
     usage: Mapping[str, int] | None = None
 
-    def pack(self) -> bytes:
-        """The envelope as bytes."""
+    def pack(self, compress_over: int | None = None) -> bytes:
+        """The envelope as bytes.
+
+        Args:
+            compress_over: Content of more bytes is compressed where that helps; None for none.
+        """
         private: dict[str, object] = {}
         if self.model:
             private["m"] = self.model
@@ -79,11 +84,16 @@ class Envelope:
             private["u"] = dict(self.usage)
         header = json.dumps(private, separators=(",", ":")).encode()
         codec = self.codec.encode("ascii")
+        content, flags = self.content, 0
+        if compress_over is not None and len(content) > compress_over:
+            frame = compressed(content)
+            if frame is not None:
+                content, flags = frame, COMPRESSED
         head = _HEAD.pack(
-            *(_MAGIC, FORMAT, 0, self.place),
+            *(_MAGIC, FORMAT, flags, self.place),
             *(self.created, self.expires or 0.0, len(codec)),
         )
-        return b"".join((head, codec, _LENGTH.pack(len(header)), header, self.content))
+        return b"".join((head, codec, _LENGTH.pack(len(header)), header, content))
 
 
 def place_of(key: str) -> bytes:
@@ -92,11 +102,16 @@ def place_of(key: str) -> bytes:
     return bytes.fromhex(scope + text)
 
 
-def unpack(data: bytes) -> Envelope:
+def unpack(data: bytes, max_answer_bytes: int = MAX_ANSWER_BYTES) -> Envelope:
     """Read an envelope.
 
+    Args:
+        data: What `pack` gave.
+        max_answer_bytes: Bytes that its content may have; looked at before decompressing it.
+
     Raises:
-        NewerFormatError: A newer release wrote it, or it is compressed, signed or encrypted.
+        AnswerTooLargeError: Its content has more.
+        NewerFormatError: A newer release wrote it, or it is signed or encrypted.
         UnreadableError: It is no envelope, or a damaged one.
     """
     try:
@@ -106,7 +121,7 @@ def unpack(data: bytes) -> Envelope:
         if version > FORMAT or flags & ~_KNOWN_FLAGS:
             raise NewerFormatError(
                 f"The entry has format {version} and flags {flags}; this release reads format "
-                f"{FORMAT} without flags. Update valkey-semcache to read it."
+                f"{FORMAT} and flag {COMPRESSED}. Update valkey-semcache to read it."
             )
         start = _HEAD.size + codec_length
         codec = data[_HEAD.size : start].decode("ascii")
@@ -116,11 +131,16 @@ def unpack(data: bytes) -> Envelope:
         if version < 1 or end > len(data):
             raise UnreadableError("The stored envelope is cut short.")
         private = json.loads(data[start:end])
+        content = data[end:]
+        if flags & COMPRESSED:
+            content = decompressed(content, max_answer_bytes)
+        else:
+            check_length(len(content), max_answer_bytes)
         return _checked(
             Envelope(
                 place=place,
                 codec=codec,
-                content=data[end:],
+                content=content,
                 created=created,
                 expires=expires or None,
                 model=private.get("m", ""),

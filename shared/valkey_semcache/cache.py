@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any, Literal, Self
 
 from valkey_semcache.codec import Codec, TextCodec
+from valkey_semcache.compression import MAX_ANSWER_BYTES
 from valkey_semcache.digest import Digests
 from valkey_semcache.drive import Drive
 from valkey_semcache.embedding import EmbeddingModel
@@ -94,6 +95,8 @@ class SemanticCache(Indexing, Removing):
         codec: How answers become bytes. By default answers are strings.
         timeout: Seconds to wait for an answer from Valkey.
         connect_timeout: Seconds to wait for a connection.
+        embed_timeout: Seconds to wait for an embedding, which is made in a thread of the
+            cache's own, one of at most 16; None to wait for ever, in the caller's thread.
         cluster: Whether the URL's server is one of a cluster; `"auto"` asks it, once.
         on_error: `"miss"`, or `"raise"` to have errors of look-ups and stores raised.
         max_semantic_chars: Longer questions are found by their very words only.
@@ -104,6 +107,10 @@ class SemanticCache(Indexing, Removing):
             no embedding, the next time.
         local: `LocalTier()` holds copies of what was served or stored in this process, for 30 s
             unless told otherwise; None holds none.
+        compress_over: Answers of more bytes are compressed (Zstandard) where that saves a tenth
+            or more; None for no compression.
+        max_answer_bytes: Answers of more bytes, as the codec writes them, are neither stored
+            nor read.
         digest_key: Secret of 16 bytes or more that turns every digest into an HMAC, so that
             questions cannot be guessed from keys. All processes must share it.
         flat_max_bytes: Memory in this process for the flat index's vectors.
@@ -139,6 +146,7 @@ class SemanticCache(Indexing, Removing):
         codec: Codec | None = None,
         timeout: float = 0.5,
         connect_timeout: float = 1.0,
+        embed_timeout: float | None = 5.0,
         cluster: bool | Literal["auto"] = "auto",
         on_error: Literal["miss", "raise"] = "miss",
         max_semantic_chars: int = 1000,
@@ -152,6 +160,8 @@ class SemanticCache(Indexing, Removing):
         store_questions: bool = True,
         promote: bool = False,
         local: LocalTier | None = None,
+        compress_over: int | None = 1024,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         digest_key: bytes | str | None = None,
         flat_max_bytes: int = 256 * 2**20,
         algorithm: Literal["auto", "flat", "hnsw"] = "auto",
@@ -166,6 +176,7 @@ class SemanticCache(Indexing, Removing):
         self._tenants = Tenants(namespace_from)
         self._threshold = checked_threshold(similarity_threshold)
         self._selection = Selection.of(models, should_cache, should_store)
+        self._max_answer_bytes = checked_count(max_answer_bytes, "max_answer_bytes", 1)
         self._lifetimes = Lifetimes(
             lifetime_rule(ttl),
             checked_share(ttl_jitter, "ttl_jitter"),
@@ -175,7 +186,9 @@ class SemanticCache(Indexing, Removing):
         self._raises = checked_choice(on_error, "on_error", ("miss", "raise")) == "raise"
         self._codec: Codec = TextCodec() if codec is None else codec
         timeout = checked_seconds(timeout, "timeout")
-        model = EmbeddingModel.of(embedding, embedding_id)
+        if embed_timeout is not None:
+            embed_timeout = checked_seconds(embed_timeout, "embed_timeout")
+        model = EmbeddingModel.of(embedding, embedding_id, embed_timeout)
         self._digests = Digests(checked_key(digest_key))
         settings = IndexSettings(
             wanted=checked_choice(index, "index", ("auto", "search", "flat")),
@@ -208,6 +221,8 @@ class SemanticCache(Indexing, Removing):
                 lifetimes=self._lifetimes,
                 store_questions=checked_flag(store_questions, "store_questions"),
                 promote=checked_flag(promote, "promote"),
+                compress_over=checked_range(compress_over, "compress_over", 0, 2**30),
+                max_answer_bytes=self._max_answer_bytes,
                 local=checked_kind(local, "local", LocalTier),
             ),
         )

@@ -7,7 +7,12 @@ miss; one that a newer release or another codec wrote is a miss and is left alon
 from __future__ import annotations
 
 from valkey_semcache.answer import Envelope, place_of, unpack
-from valkey_semcache.errors import NewerFormatError, ServerReplyError, UnreadableError
+from valkey_semcache.errors import (
+    AnswerTooLargeError,
+    NewerFormatError,
+    ServerReplyError,
+    UnreadableError,
+)
 from valkey_semcache.operations import Argument, Command, Flow, is_wrong_type
 from valkey_semcache.question import Address
 from valkey_semcache.stats import Counters
@@ -18,10 +23,12 @@ class Entries:
 
     Args:
         counters: Where they are counted.
+        max_answer_bytes: Larger answers are not read.
     """
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, max_answer_bytes: int) -> None:
         self._counters = counters
+        self._max_answer_bytes = max_answer_bytes
 
     def read(self, key: str) -> Flow[bytes | None]:
         """An entry's envelope as bytes. A key of another type is none of ours and gives way."""
@@ -35,13 +42,17 @@ class Entries:
         return data
 
     def envelope(self, key: str, data: bytes) -> Flow[Envelope | None]:
-        """An entry's envelope; one that cannot be read is deleted, a newer one left alone."""
+        """An entry's envelope; one that cannot be read is deleted. One that is newer or larger
+        than this cache reads is left alone, for those who do."""
         try:
-            envelope = unpack(data)
+            envelope = unpack(data, self._max_answer_bytes)
             if envelope.place != place_of(key):
                 raise UnreadableError("The envelope belongs to another entry.")
             return envelope
         except NewerFormatError:
+            return None
+        except AnswerTooLargeError as error:
+            self._counters.failed("reading an entry", error)
             return None
         except UnreadableError:
             yield from self.remove_unreadable(key)
@@ -59,10 +70,10 @@ def is_rejected(address: Address, rejected: bytes | None) -> bool:
     return rejected is not None and address.text_digest.encode() in rejected.split()
 
 
-def fields_of(address: Address, envelope: Envelope) -> tuple[Argument, ...]:
+def fields_of(address: Address, packed: bytes) -> tuple[Argument, ...]:
     """The fields that every entry has, names and values in turn."""
     digests = ("m", address.model_digest, "n", address.namespace_digest)
-    return (*digests, "i", address.identity_digest, "p", envelope.pack())
+    return (*digests, "i", address.identity_digest, "p", packed)
 
 
 def milliseconds(seconds: float | None) -> int:

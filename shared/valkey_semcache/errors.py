@@ -40,6 +40,10 @@ class UnreadableError(SemcacheError):
     """Stored bytes that this release cannot make sense of."""
 
 
+class AnswerTooLargeError(UnreadableError):
+    """A stored answer has more bytes than this cache reads."""
+
+
 class NewerFormatError(UnreadableError):
     """Stored bytes of a newer release: left alone for those who can read them."""
 

@@ -58,12 +58,12 @@ class Flows:
         self._index_settings = index_settings
         self._counters = counters
         self._policy = policy
-        self._entries = Entries(counters)
+        self._entries = Entries(counters, policy.max_answer_bytes)
         local = None if policy.local is None else LocalCopies(policy.local)
         self._local = local
         self._serving = Serving(self._entries, self._logs, counters, policy, local)
         self._exact = ExactTier(self._entries, self._serving)
-        storing = Storing(notes, self._index, self._vector, policy, local)
+        storing = Storing(notes, self._index, self._vector, counters, policy, local)
         self.store, self.delete, self.reject = storing.store, storing.delete, storing.reject
         self._indexes: dict[int, VectorIndex] = {}
         self._lock = ForkLock()
@@ -188,7 +188,9 @@ class Flows:
             model=envelope.model,
         )
         try:
-            yield Script(STORE_ALIAS, address.key, milliseconds(left), *fields_of(address, alias))
+            yield Script(
+                STORE_ALIAS, address.key, milliseconds(left), *fields_of(address, alias.pack())
+            )
         except SemcacheError as error:
             self._counters.failed("promoting a wording", error)
 

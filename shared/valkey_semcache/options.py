@@ -45,6 +45,7 @@ class Options(TypedDict, total=False):
     embedding_id: str | None
     timeout: float
     connect_timeout: float
+    embed_timeout: float | None
     cluster: bool | Literal["auto"]
     on_error: Literal["miss", "raise"]
     max_semantic_chars: int
@@ -58,6 +59,8 @@ class Options(TypedDict, total=False):
     store_questions: bool
     promote: bool
     local: LocalTier | None
+    compress_over: int | None
+    max_answer_bytes: int
     digest_key: bytes | str | None
     flat_max_bytes: int
     algorithm: Literal["auto", "flat", "hnsw"]

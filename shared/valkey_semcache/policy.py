@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from valkey_semcache.compression import MAX_ANSWER_BYTES
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.local import LocalTier
 
@@ -20,10 +21,14 @@ class Policy:
         lifetimes: How long entries live, and whether hits extend it.
         store_questions: Whether the questions' texts are kept in Valkey.
         promote: Whether a wording that hit by meaning is remembered, to hit exactly next time.
+        compress_over: Answers of more bytes are compressed; None for none.
+        max_answer_bytes: Larger answers are neither stored nor read.
         local: Bounds of the copies in this process; None for none.
     """
 
     lifetimes: Lifetimes = field(default_factory=lambda: Lifetimes(lifetime_rule(3600)))
     store_questions: bool = True
     promote: bool = False
+    compress_over: int | None = None
+    max_answer_bytes: int = MAX_ANSWER_BYTES
     local: LocalTier | None = None

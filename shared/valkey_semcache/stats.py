@@ -39,6 +39,8 @@ class Stats(Shown):
             index, or this process (`client`).
         generation: Of the HNSW index in use; 0 while none is needed.
         outgrown: Scopes that the HNSW index serves to this process.
+        answer_bytes: Of the answers stored: `in` as the codec wrote them, `stored` with their
+            envelopes, compressed where that helped.
     """
 
     hits: Mapping[str, int]
@@ -53,6 +55,7 @@ class Stats(Shown):
     searches: Mapping[str, int] = field(default_factory=dict)
     generation: int = 0
     outgrown: int = 0
+    answer_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def lookups(self) -> int:
@@ -71,6 +74,7 @@ class Stats(Shown):
             ("hits", _listed(self.hits)),
             ("misses", _listed(self.misses)),
             ("stored", str(self.stored)),
+            ("answer bytes", _listed(self.answer_bytes)),
             ("not stored", _listed(self.not_stored)),
             ("errors", _listed(self.errors)),
             ("embeddings", str(self.embeddings)),
@@ -102,7 +106,7 @@ class Counters:
             name: Counter()
             for name in (
                 *("hits", "misses", "stored", "not_stored", "errors", "embeddings", "saved"),
-                "searches",
+                *("searches", "bytes"),
             )
         }
         self._warned: dict[str, float] = {}
@@ -116,10 +120,10 @@ class Counters:
             else:
                 self._counts["misses"][outcome.reason] += 1
 
-    def count(self, what: str, kind: str = "") -> None:
-        """Add one to a counter of `Stats`."""
+    def count(self, what: str, kind: str = "", number: int = 1) -> None:
+        """Add to a counter of `Stats`."""
         with self._lock:
-            self._counts[what][kind] += 1
+            self._counts[what][kind] += number
 
     def failed(self, doing: str, error: BaseException) -> None:
         """Something went wrong while `doing`; the app goes on without the cache."""
@@ -157,4 +161,5 @@ class Counters:
             searches=counts["searches"],
             generation=index.generation if index else 0,
             outgrown=index.outgrown if index else 0,
+            answer_bytes=counts["bytes"],
         )

@@ -19,6 +19,7 @@ from valkey_semcache.operations import Command, Flow, Script
 from valkey_semcache.outcome import Hit
 from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
+from valkey_semcache.stats import Counters
 
 MOST_REJECTED = 100
 """Questions that an entry may be rejected for; from then on it is found by its own words only."""
@@ -31,6 +32,7 @@ class Storing:
         notes: What look-ups left for stores.
         index: Opens the index for vectors of a dimension.
         vector: Embeds a question, unless it was embedded lately.
+        counters: Where bytes are counted.
         policy: What is stored, and how.
         local: Copies in this process, if it is to hold any.
     """
@@ -40,12 +42,14 @@ class Storing:
         notes: Notes,
         index: Callable[[int], Flow[VectorIndex]],
         vector: Callable[[Address], Flow[Vector]],
+        counters: Counters,
         policy: Policy,
         local: LocalCopies | None,
     ) -> None:
         self._notes = notes
         self._index = index
         self._vector = vector
+        self._counters = counters
         self._policy = policy
         self._local = local
 
@@ -114,7 +118,8 @@ class Storing:
         self, address: Address, envelope: Envelope, ttl_ms: int, note: Note | None
     ) -> Flow[None]:
         """One script, and what the index notes of it."""
-        fields = fields_of(address, envelope)
+        packed = envelope.pack(self._policy.compress_over)
+        fields = fields_of(address, packed)
         if not address.semantic:
             yield Script(STORE, address.key, ttl_ms, 0, *fields)
         else:
@@ -123,3 +128,5 @@ class Storing:
             fields += ("s", address.scope, "b", address.family, "v", vector.tobytes())
             yield Script(STORE, address.key, ttl_ms, 1, *fields)
             yield from index.added(address.scope, address.text_digest, vector, ttl_ms)
+        self._counters.count("bytes", "in", len(envelope.content))
+        self._counters.count("bytes", "stored", len(packed))

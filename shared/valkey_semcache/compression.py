@@ -1,0 +1,60 @@
+"""Answers in fewer bytes: Zstandard (RFC 8878), where it helps.
+
+Rule of this file: what is stored cannot make a reader allocate more than it allows. A frame says
+how long its content is, and that is looked at before anything is decompressed.
+"""
+
+from __future__ import annotations
+
+import zstandard
+
+from valkey_semcache.errors import AnswerTooLargeError, UnreadableError
+
+MAX_ANSWER_BYTES = 4 * 2**20
+"""Answers above this are neither stored nor read, unless told otherwise."""
+
+_WORTH = 0.9  # share of its length that compressed content may have at most
+_LEVEL = 3
+
+
+def compressed(content: bytes) -> bytes | None:
+    """The content as one frame, or None where that saves less than a tenth."""
+    # A compressor is not thread-safe; a new one costs a few microseconds.
+    frame = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(content)
+    return frame if len(frame) < _WORTH * len(content) else None
+
+
+def decompressed(frame: bytes, most: int) -> bytes:
+    """The content of a frame.
+
+    Args:
+        frame: What `compressed` gave.
+        most: Bytes that the content may have.
+
+    Raises:
+        AnswerTooLargeError: It says that it has more.
+        UnreadableError: It is no frame, does not say how long it is, or is not as long.
+    """
+    try:
+        length = zstandard.frame_content_size(frame)
+        if length < 0:
+            raise UnreadableError("The stored answer does not say how long it is.")
+        check_length(length, most)
+        return zstandard.ZstdDecompressor().decompress(
+            frame, max_output_size=most, allow_extra_data=False
+        )
+    except zstandard.ZstdError as error:
+        raise UnreadableError("The stored answer cannot be decompressed.") from error
+
+
+def check_length(length: int, most: int) -> None:
+    """Refuse an answer that is too long.
+
+    Raises:
+        AnswerTooLargeError: It is.
+    """
+    if length > most:
+        raise AnswerTooLargeError(
+            f"The stored answer has {length:,} bytes, more than max_answer_bytes={most:,}. Give "
+            "the cache a larger max_answer_bytes= to have it read."
+        )
