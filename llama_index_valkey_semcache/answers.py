@@ -50,6 +50,20 @@ def reason_not_to_store(response: Any, tool_calls_too: bool) -> str | None:
     return None
 
 
+def told_to_end(raw: Any) -> bool | None:
+    """Whether a provider's chunk says that it is the last, or None if it has no place for that.
+
+    A stream of chunks that have the place, but none that fills it, has broken off: HTTP ends a
+    response that was cut in the middle as it does any other.
+    """
+    for several in ("choices", "candidates"):
+        first = part(raw, several)
+        if isinstance(first, list) and first:
+            return part(first[0], "finish_reason") is not None
+    done = part(raw, "done")  # Ollama's
+    return done if isinstance(done, bool) else None
+
+
 def usage_of(response: Any) -> dict[str, int]:
     """The tokens a response cost, as OpenAI's and Anthropic's raw responses count them."""
     if not isinstance(response, ChatResponse | CompletionResponse):

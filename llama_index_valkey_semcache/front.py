@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from contextlib import aclosing, closing, contextmanager, nullcontext, suppress
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractContextManager, aclosing, closing, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from llama_index.core.llms.llm import LLM
 
-from llama_index_valkey_semcache import events
+from llama_index_valkey_semcache import events, listening
 from llama_index_valkey_semcache.answers import (
     asks_for_tools,
     marked,
@@ -24,17 +23,16 @@ from llama_index_valkey_semcache.answers import (
     usage_of,
 )
 from llama_index_valkey_semcache.identity import UnnamableError, model_identity
+from llama_index_valkey_semcache.listening import Heard
 from llama_index_valkey_semcache.prompt import Reading
 from llama_index_valkey_semcache.settings import Settings
 from llama_index_valkey_semcache.stream import Recording
 from valkey_semcache import Codec, Hit, Miss, Question, SemanticCache
+from valkey_semcache.blocks import Block
 
 logger = logging.getLogger("valkey_semcache")
 
 _C = TypeVar("_C")
-
-# The fronts that this thread or task goes around, see `Front.bypassed`.
-_bypassed: ContextVar[tuple[Front, ...]] = ContextVar("semcache_bypassed", default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +56,14 @@ class Front:
         self.llm = llm
         self.cache = cache
         self.settings = settings
+        self._bypass: Block[bool] = Block()
         self._warned: set[str] = set()
         self._compared = False
+        listening.begin()
 
-    @contextmanager
-    def bypassed(self) -> Iterator[None]:
+    def bypassed(self) -> AbstractContextManager[None]:
         """Within, this thread or task goes around the cache: nothing is found or kept."""
-        token = _bypassed.set((*_bypassed.get(), self))
-        try:
-            yield
-        finally:
-            _bypassed.reset(token)
+        return self._bypass(True)
 
     # What is asked
 
@@ -83,7 +78,7 @@ class Front:
             codec: For the answer.
         """
         cache = self.cache
-        if cache is None or self.settings.mode == "off" or self in _bypassed.get():
+        if cache is None or self.settings.mode == "off" or self._bypass.value():
             return None
         try:
             identity = model_identity(self.settings.model_id or self.llm, call)
@@ -133,56 +128,58 @@ class Front:
 
     # What is kept
 
-    def keep(
-        self, asked: Asked | None, answer: Any, usage: Mapping[str, int] | None = None
-    ) -> None:
-        """Store a model's answer, if it is one to give to others."""
-        if asked is None or self.cache is None or not self._worth_keeping(answer):
+    def keep(self, asked: Asked | None, answer: Any, heard: Heard | None = None) -> None:
+        """Store a model's answer, if it is one to give to others.
+
+        Args:
+            asked: The request, or None, of which nothing is kept.
+            answer: The answer.
+            heard: What was heard of the models that made it; None for what it says itself.
+        """
+        if asked is None or self.cache is None or not self._worth_keeping(answer, heard):
             return
-        stored = self.cache.store(asked.question, answer, **self._how(asked, answer, usage))
+        stored = self.cache.store(asked.question, answer, **self._how(asked, answer, heard))
         self._kept(asked, stored)
 
-    async def akeep(
-        self, asked: Asked | None, answer: Any, usage: Mapping[str, int] | None = None
-    ) -> None:
+    async def akeep(self, asked: Asked | None, answer: Any, heard: Heard | None = None) -> None:
         """The same as `keep`, without blocking the event loop."""
-        if asked is None or self.cache is None or not self._worth_keeping(answer):
+        if asked is None or self.cache is None or not self._worth_keeping(answer, heard):
             return
-        stored = await self.cache.astore(asked.question, answer, **self._how(asked, answer, usage))
+        stored = await self.cache.astore(asked.question, answer, **self._how(asked, answer, heard))
         self._kept(asked, stored)
 
     # Streams
 
     def recorded(
-        self, asked: Asked, chunks: Generator[_C, None, None]
+        self, asked: Asked, chunks: Generator[_C, None, None], heard: Heard | None = None
     ) -> Generator[_C, None, None]:
         """A model's stream as it is; what it added up to is kept once it has ended by itself."""
-        recording = Recording()
+        recording = Recording(heard)
         with closing(chunks) if hasattr(chunks, "close") else nullcontext():
             for chunk in chunks:
                 recording.add(chunk)
                 yield chunk
         answer = self._whole(recording)
         if answer is not None:
-            self.keep(asked, answer, recording.usage)
+            self.keep(asked, answer, recording.heard)
 
     async def arecorded(
-        self, asked: Asked, chunks: AsyncGenerator[_C, None]
+        self, asked: Asked, chunks: AsyncGenerator[_C, None], heard: Heard | None = None
     ) -> AsyncGenerator[_C, None]:
         """The same for async streams."""
-        recording = Recording()
+        recording = Recording(heard)
         async with aclosing(chunks) if hasattr(chunks, "aclose") else nullcontext():
             async for chunk in chunks:
                 recording.add(chunk)
                 yield chunk
         answer = self._whole(recording)
         if answer is not None:
-            await self.akeep(asked, answer, recording.usage)
+            await self.akeep(asked, answer, recording.heard)
 
     # Steps of the above
 
-    def _worth_keeping(self, answer: Any) -> bool:
-        reason = self._reason_not_to_keep(answer)
+    def _worth_keeping(self, answer: Any, heard: Heard | None) -> bool:
+        reason = (heard and heard.cut) or self._reason_not_to_keep(answer)
         if reason is not None:
             self._skip(reason)
         return reason is None
@@ -205,11 +202,11 @@ class Front:
             self.cache.skip(reason)
         events.kept(False, reason)
 
-    def _how(self, asked: Asked, answer: Any, usage: Mapping[str, int] | None) -> dict[str, Any]:
+    def _how(self, asked: Asked, answer: Any, heard: Heard | None) -> dict[str, Any]:
         how: dict[str, Any] = {
             "codec": asked.codec,
             "ttl": self.settings.ttl,
-            "usage": usage_of(answer) if usage is None else usage,
+            "usage": usage_of(answer) if heard is None else dict(heard.usage),
         }
         if asks_for_tools(answer):
             how["exact_only"] = True

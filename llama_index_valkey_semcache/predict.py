@@ -19,8 +19,9 @@ from llama_index.core.types import TokenAsyncGen, TokenGen
 from llama_index_valkey_semcache.answers import Response, text_of
 from llama_index_valkey_semcache.codec import ChatCodec, CompletionCodec
 from llama_index_valkey_semcache.front import Asked
+from llama_index_valkey_semcache.listening import Heard
 from llama_index_valkey_semcache.prompt import Reading, read_template
-from llama_index_valkey_semcache.stream import aplayed, played
+from llama_index_valkey_semcache.stream import aoverheard, aplayed, overheard, played
 from llama_index_valkey_semcache.wrapped import WrappedLLM
 from valkey_semcache import Codec, TextCodec
 
@@ -48,8 +49,10 @@ class PredictingLLM(WrappedLLM):
         if found is not None:
             return found if own else llm._parse_output(text_of(found))
         if own or asked is None:
-            output = llm.predict(prompt, **prompt_args)
-            front.keep(asked, output)
+            heard = Heard()
+            with heard.listening():
+                output = llm.predict(prompt, **prompt_args)
+            front.keep(asked, output, heard)
             return output
         _begin(llm, prompt, prompt_args)
         if llm.metadata.is_chat_model:
@@ -70,8 +73,10 @@ class PredictingLLM(WrappedLLM):
         if found is not None:
             return found if own else llm._parse_output(text_of(found))
         if own or asked is None:
-            output = await llm.apredict(prompt, **prompt_args)
-            await front.akeep(asked, output)
+            heard = Heard()
+            with heard.listening():
+                output = await llm.apredict(prompt, **prompt_args)
+            await front.akeep(asked, output, heard)
             return output
         _begin(llm, prompt, prompt_args)
         if llm.metadata.is_chat_model:
@@ -94,7 +99,9 @@ class PredictingLLM(WrappedLLM):
         if asked is None:
             return llm.stream(prompt, **prompt_args)
         if own:
-            return front.recorded(asked, llm.stream(prompt, **prompt_args))
+            heard = Heard()
+            tokens = overheard(llm.stream(prompt, **prompt_args), heard)
+            return front.recorded(asked, tokens, heard)
         _begin(llm, prompt, prompt_args)
         if llm.metadata.is_chat_model:
             chunks: Any = llm.stream_chat(llm._get_messages(prompt, **prompt_args))
@@ -114,7 +121,9 @@ class PredictingLLM(WrappedLLM):
         if asked is None:
             return await llm.astream(prompt, **prompt_args)
         if own:
-            return front.arecorded(asked, await llm.astream(prompt, **prompt_args))
+            heard = Heard()
+            tokens = aoverheard(await llm.astream(prompt, **prompt_args), heard)
+            return front.arecorded(asked, tokens, heard)
         _begin(llm, prompt, prompt_args)
         chunks: Any
         if llm.metadata.is_chat_model:

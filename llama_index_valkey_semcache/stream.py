@@ -6,9 +6,11 @@ played back adds up to what was kept, in text and in deltas.
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import AsyncGenerator, Generator, Iterator
-from typing import Any
+from contextlib import aclosing, closing
+from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -17,23 +19,38 @@ from llama_index.core.base.llms.types import (
     TextBlock,
 )
 
-from llama_index_valkey_semcache.answers import Response, text_of, usage_of
+from llama_index_valkey_semcache.answers import Response, text_of, told_to_end, usage_of
 from llama_index_valkey_semcache.compat import THINKING
+from llama_index_valkey_semcache.listening import Heard
 from valkey_semcache.finish import cut_off
 
 _WORDS = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+$")
 
 _MOST_CHUNKS = 100
 
+_C = TypeVar("_C")
+
+
+class _End(enum.Enum):
+    END = "no more chunks"
+
+
+_END = _End.END
+
 
 class Recording:
-    """A stream's chunks, added one by one, as one answer."""
+    """A stream's chunks, added one by one, as one answer.
 
-    def __init__(self) -> None:
+    Args:
+        heard: What is heard of the models behind the stream; None to take it from the chunks.
+    """
+
+    def __init__(self, heard: Heard | None = None) -> None:
+        self.heard = Heard() if heard is None else heard
         self._last: Any = None
         self._deltas: list[str] = []
-        self._cut: str | None = None
-        self.usage: dict[str, int] = {}
+        self._usage: dict[str, int] = {}
+        self._ended: bool | None = None  # None while no chunk has a place to say so
 
     def add(self, chunk: Any) -> None:
         """Take a chunk down."""
@@ -41,18 +58,21 @@ class Recording:
         if isinstance(chunk, ChatResponse | CompletionResponse):
             if chunk.delta:
                 self._deltas.append(chunk.delta)
-            self._cut = self._cut or cut_off(chunk.raw)
-            self.usage |= usage_of(chunk)
+            self.heard.cut = self.heard.cut or cut_off(chunk.raw)
+            if not self._ended and (told := told_to_end(chunk.raw)) is not None:
+                self._ended = told
+            self._usage |= usage_of(chunk)
         elif isinstance(chunk, str):
             self._deltas.append(chunk)
 
     def answer(self) -> tuple[Any, str | None]:
         """The whole answer, or None and why there is none to keep."""
         last = self._last
+        self.heard.usage.update(self._usage)
         if last is None:
             return None, "empty answer"
-        if self._cut is not None:
-            return None, self._cut
+        if self._ended is False:
+            return None, "the stream broke off"
         streamed = "".join(self._deltas)
         if isinstance(last, str):
             return streamed, None
@@ -73,6 +93,28 @@ def _with_text(response: Response, text: str) -> Response:
     others = [block for block in message.blocks if not isinstance(block, TextBlock)]
     blocks = [*others, TextBlock(text=text)]
     return response.model_copy(update={"message": message.model_copy(update={"blocks": blocks})})
+
+
+def overheard(chunks: Generator[_C, None, None], heard: Heard) -> Generator[_C, None, None]:
+    """A stream as it is, the models behind each of its chunks heard."""
+    with closing(chunks):
+        while True:
+            with heard.listening():
+                chunk = next(chunks, _END)
+            if isinstance(chunk, _End):
+                return
+            yield chunk
+
+
+async def aoverheard(chunks: AsyncGenerator[_C, None], heard: Heard) -> AsyncGenerator[_C, None]:
+    """The same for async streams."""
+    async with aclosing(chunks):
+        while True:
+            with heard.listening():
+                chunk = await anext(chunks, _END)
+            if isinstance(chunk, _End):
+                return
+            yield chunk
 
 
 def played(answer: Any) -> Generator[Any, None, None]:

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 
 from llama_index_valkey_semcache.codec import OutputCodec
 from llama_index_valkey_semcache.front import Asked
+from llama_index_valkey_semcache.listening import Heard
 from llama_index_valkey_semcache.predict import PredictingLLM
 from llama_index_valkey_semcache.prompt import Reading, read_messages, read_template
-from llama_index_valkey_semcache.stream import aplayed, played
+from llama_index_valkey_semcache.stream import aoverheard, aplayed, overheard, played
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -46,10 +47,12 @@ class StructuredPredictingLLM(PredictingLLM):
         found: _M | None = front.find(asked)
         if found is not None:
             return found
-        output: _M = front.llm.structured_predict(
-            output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-        )
-        front.keep(asked, output)
+        heard = Heard()
+        with heard.listening():
+            output: _M = front.llm.structured_predict(
+                output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
+            )
+        front.keep(asked, output, heard)
         return output
 
     async def astructured_predict(
@@ -65,10 +68,12 @@ class StructuredPredictingLLM(PredictingLLM):
         found: _M | None = await front.afind(asked)
         if found is not None:
             return found
-        output: _M = await front.llm.astructured_predict(
-            output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-        )
-        await front.akeep(asked, output)
+        heard = Heard()
+        with heard.listening():
+            output: _M = await front.llm.astructured_predict(
+                output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
+            )
+        await front.akeep(asked, output, heard)
         return output
 
     def stream_structured_predict(
@@ -87,7 +92,10 @@ class StructuredPredictingLLM(PredictingLLM):
         chunks = front.llm.stream_structured_predict(
             output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
         )
-        return chunks if asked is None else front.recorded(asked, chunks)
+        if asked is None:
+            return chunks
+        heard = Heard()
+        return front.recorded(asked, overheard(chunks, heard), heard)
 
     async def astream_structured_predict(
         self,
@@ -105,7 +113,10 @@ class StructuredPredictingLLM(PredictingLLM):
         chunks = await front.llm.astream_structured_predict(
             output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
         )
-        return chunks if asked is None else front.arecorded(asked, chunks)
+        if asked is None:
+            return chunks
+        heard = Heard()
+        return front.arecorded(asked, aoverheard(chunks, heard), heard)
 
     def _asked_for_output(
         self,
