@@ -47,6 +47,8 @@ class ValkeySemanticCache(BaseCache):
       it, all but `stop`. Give them to the model itself.
     - Two Pydantic schemas of one qualified name look alike in it where a model is bound to the
       class itself.
+    - Chat models of your own say in it what their `_identifying_params` hold; two that differ
+      in more than that share their entries.
 
     Args:
         embeddings: A LangChain `Embeddings`; its document method is used.
