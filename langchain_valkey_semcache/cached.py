@@ -13,7 +13,6 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_valkey_semcache.cache import ValkeySemanticCache
 from langchain_valkey_semcache.calls import ModelCache, NamespaceFrom
 from langchain_valkey_semcache.model import cached_class, cached_copy
-from valkey_semcache.coalesce import Coalescer
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.options import checked_flag, checked_seconds
 
@@ -69,9 +68,10 @@ def model_cache(
             f"The cache must be a ValkeySemanticCache, not a {type(cache).__name__}. Arguments "
             "are cached(model, cache) and SemanticCacheMiddleware(cache)."
         )
-    timeout = checked_seconds(coalesce_timeout, "coalesce_timeout")
-    coalescer = Coalescer(timeout) if checked_flag(coalesce, "coalesce") else None
-    return ModelCache(cache, namespace_from, coalescer)
+    patience = checked_seconds(coalesce_timeout, "coalesce_timeout")
+    return ModelCache(
+        cache, namespace_from, patience if checked_flag(coalesce, "coalesce") else None
+    )
 
 
 def _cached(model: Any, shared: ModelCache) -> Any:

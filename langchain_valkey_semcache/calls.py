@@ -13,7 +13,8 @@ from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.language_models import BaseChatModel
 
 from langchain_valkey_semcache.cache import ValkeySemanticCache
-from valkey_semcache.coalesce import Coalescer, Lead, Wait
+from valkey_semcache import Question
+from valkey_semcache.coalesce import Lead, Wait
 
 NamespaceFrom: TypeAlias = Callable[[Any], str | None]
 """The tenant of a call, by the call's `RunnableConfig` or an agent's `runtime.context`."""
@@ -25,18 +26,18 @@ class ModelCache(BaseCache):
     Args:
         cache: The cache.
         namespace_from: Tells a call's tenant; None for the cache's own.
-        coalescer: Through which identical calls wait for one another, or None.
+        patience: Seconds that a call waits for an identical one at most; None for not at all.
     """
 
     def __init__(
         self,
         cache: ValkeySemanticCache,
         namespace_from: NamespaceFrom | None,
-        coalescer: Coalescer | None,
+        patience: float | None,
     ) -> None:
         self.cache = cache
         self.namespace_from = namespace_from
-        self.coalescer = coalescer
+        self.patience = patience
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.cache!r})"
@@ -47,11 +48,10 @@ class ModelCache(BaseCache):
 
     def is_like(self, other: ModelCache) -> bool:
         """Whether a model with this cache behaves as one with the other."""
-        ours, theirs = self.coalescer, other.coalescer
         return (
             self.cache is other.cache
             and self.namespace_from is other.namespace_from
-            and (ours and ours.timeout) == (theirs and theirs.timeout)
+            and self.patience == other.patience
         )
 
     def of_tenant(self, config: Any) -> ValkeySemanticCache | None:
@@ -122,16 +122,24 @@ class CallCache(BaseCache):
         """The stored answer, after waiting for the same call if one is under way."""
         if self._cache is None:
             return None
-        if (wait := self._join(prompt, llm_string, blocking=True)) is not None:
-            wait.wait()
+        if self.shared.patience is not None:
+            question = self._cache._question(prompt, llm_string)
+            if question is None:
+                return None
+            if (wait := self._join(question, blocking=True)) is not None:
+                wait.wait()
         return self._seen(self._cache.lookup(prompt, llm_string))
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """The same as `lookup`, without blocking the event loop."""
         if self._cache is None:
             return None
-        if (wait := self._join(prompt, llm_string, blocking=False)) is not None:
-            await wait.awaited()
+        if self.shared.patience is not None:
+            question = self._cache._question(prompt, llm_string)
+            if question is None:
+                return None
+            if (wait := self._join(question, blocking=False)) is not None:
+                await wait.awaited()
         return self._seen(await self._cache.alookup(prompt, llm_string))
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
@@ -160,14 +168,11 @@ class CallCache(BaseCache):
         """Nothing that a call does."""
         raise NotImplementedError
 
-    def _join(self, prompt: str, llm_string: str, *, blocking: bool) -> Wait | None:
-        if self.shared.coalescer is None or self._cache is None:
-            return None
-        question = self._cache._question(prompt, llm_string)
-        if question is None:
-            return None
-        key = self._cache.core._address(question).key
-        turn = self.shared.coalescer.join(key, blocking=blocking)
+    def _join(self, question: Question, *, blocking: bool) -> Wait | None:
+        core = self.shared.cache.core
+        turn = core.coalescer.join(
+            core.key_of(question), blocking=blocking, timeout=self.shared.patience
+        )
         if isinstance(turn, Wait):
             return turn
         self._lead = turn

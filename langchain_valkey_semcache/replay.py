@@ -121,8 +121,6 @@ class Recording:
         if isinstance(message, AIMessage) and self._output_version == "v1":
             message = message.model_copy(update={"content": message.content_blocks})
             message.response_metadata["output_version"] = "v1"
-        if isinstance(message.content, list):
-            message.content = [_without_index(block) for block in message.content]
         return ChatGeneration(message=message, generation_info=info), ""
 
 
@@ -131,10 +129,3 @@ def _cut(metadata: dict[str, Any]) -> bool:
     return metadata.get("model_provider") == "openai" and not (
         metadata.get("finish_reason") or metadata.get("status")
     )
-
-
-def _without_index(block: Any) -> Any:
-    """A block as `invoke` has it: its place in the stream is of no use any more."""
-    if isinstance(block, dict):
-        return {name: value for name, value in block.items() if name != "index"}
-    return block

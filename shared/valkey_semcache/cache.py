@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Literal, Self
 
+from valkey_semcache.coalesce import Coalescer
 from valkey_semcache.codec import Codec, TextCodec
 from valkey_semcache.compression import MAX_ANSWER_BYTES
 from valkey_semcache.digest import Digests
@@ -173,6 +174,7 @@ class SemanticCache(Indexing, Removing):
         self._name = checked_name(name)
         self._namespace = checked_namespace(namespace)
         self._view: str | None = None  # the tenant of a view, and all that it may clear
+        self.coalescer = Coalescer()
         self._tenants = Tenants(namespace_from)
         self._threshold = checked_threshold(similarity_threshold)
         self._selection = Selection.of(models, should_cache, should_store)

@@ -74,12 +74,13 @@ class Coalescer:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def join(self, key: str, *, blocking: bool) -> Lead | Wait:
+    def join(self, key: str, *, blocking: bool, timeout: float | None = None) -> Lead | Wait:
         """Begin the call for `key`, or wait for the one under way.
 
         Args:
             key: The same for calls that may share one answer.
             blocking: True from code that blocks its thread, False from a coroutine.
+            timeout: Seconds to wait at most, instead of the coalescer's own.
 
         Returns:
             A `Lead` to whoever is to make the call, a `Wait` to the others. A caller that the
@@ -89,7 +90,7 @@ class Coalescer:
         with self.lock:
             flight = self._flights.get(key)
             if flight is not None and not flight.is_driven_by(task):
-                return Wait(self, flight)
+                return Wait(self, flight, self.timeout if timeout is None else timeout)
             own = _Flight(key, task)
             if flight is None:
                 self._flights[key] = own
@@ -184,9 +185,9 @@ class Wait:
 
     __slots__ = ("_coalescer", "_deadline", "_flight")
 
-    def __init__(self, coalescer: Coalescer, flight: _Flight) -> None:
+    def __init__(self, coalescer: Coalescer, flight: _Flight, timeout: float) -> None:
         self._coalescer = coalescer
-        self._deadline = time.monotonic() + coalescer.timeout
+        self._deadline = time.monotonic() + timeout
         self._flight = flight
 
     @property

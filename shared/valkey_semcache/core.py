@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from valkey_semcache.coalesce import Coalescer
 from valkey_semcache.codec import Codec
 from valkey_semcache.digest import Digests
 from valkey_semcache.drive import Drive
@@ -29,6 +30,7 @@ from valkey_semcache.tenants import Tenants
 class Core:
     """The parts of a cache, which `SemanticCache` puts together."""
 
+    coalescer: Coalescer
     _addressing: Addressing
     _codec: Codec
     _counters: Counters
@@ -70,6 +72,10 @@ class Core:
     def vector_of(self, question: Question | str) -> Vector | None:
         """The unit vector of a question's text, if this process embedded it lately."""
         return self._flows.notes.vector(self._address(question))
+
+    def key_of(self, question: Question) -> str:
+        """The key of a settled question's entry: the same for all that ask it in these words."""
+        return self._address(question).key
 
     def settled(self, question: Question | str) -> Question:
         """The question with the tenant who is asking it now; a later store meets the same.
