@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -171,10 +171,10 @@ class EngineFront:
             self._kept(asked, stored)
 
     def recorded(
-        self, asked: AskedEngine, response: StreamingResponse
+        self, asked: AskedEngine, response: StreamingResponse, chunks: Iterator[str]
     ) -> Generator[str, None, None]:
         """A stream as it is; what it added up to is kept once it has ended by itself."""
-        chunks, text, kept = response.response_gen, Text(), _emptied(response)
+        text, kept = Text(), _emptied(response)
         try:
             while True:
                 with asked.heard.listening():
@@ -193,10 +193,10 @@ class EngineFront:
         self.keep(asked, kept)
 
     async def arecorded(
-        self, asked: AskedEngine, response: AsyncStreamingResponse
+        self, asked: AskedEngine, response: AsyncStreamingResponse, chunks: AsyncIterator[str]
     ) -> AsyncGenerator[str, None]:
         """The same for async streams."""
-        chunks, text, kept = response.response_gen, Text(), _emptied(response)
+        text, kept = Text(), _emptied(response)
         try:
             while True:
                 with asked.heard.listening():

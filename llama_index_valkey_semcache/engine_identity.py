@@ -165,7 +165,8 @@ class EngineWalk:
     def _fields(self, value: Any, path: str) -> list[Any]:
         """An object as its class and what it holds."""
         held = {
-            name: self._named(part, f"{path}.{name}")
+            # A template's variables may come out of a set, in another order in each process.
+            name: sorted(part) if name == "template_vars" else self._named(part, f"{path}.{name}")
             for name, part in _attributes(value)
             if _counts(name)
         }

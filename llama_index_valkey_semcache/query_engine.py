@@ -118,7 +118,7 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
         with asked.heard.listening():
             response = self._query_engine.query(front.handed_on(asked, query_bundle))
         if isinstance(response, StreamingResponse):
-            response.response_gen = front.recorded(asked, response)
+            response.response_gen = front.recorded(asked, response, response.response_gen)
         else:
             front.keep(asked, response)
         return mark(response, None)
@@ -137,9 +137,9 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
         with asked.heard.listening():
             response = await self._query_engine.aquery(front.handed_on(asked, query_bundle))
         if isinstance(response, AsyncStreamingResponse):
-            response.response_gen = front.arecorded(asked, response)
+            response.response_gen = front.arecorded(asked, response, response.response_gen)
         elif isinstance(response, StreamingResponse):
-            response.response_gen = front.recorded(asked, response)
+            response.response_gen = front.recorded(asked, response, response.response_gen)
         else:
             await front.akeep(asked, response)
         return mark(response, None)
