@@ -208,7 +208,7 @@ def test_a_pointer_ends_with_its_copy() -> None:
     copies = LocalCopies(LocalTier())
     copies.keep("asked", "key", 0.9, envelope(created=1.0), None)
     assert copies.find("asked") == ("key", 0.9, envelope(created=1.0))
-    copies.written("key", envelope(b"y", created=2.0))
+    copies.written("key", envelope(b"y", created=2.0), None)
     assert copies.find("asked") is None, "it was renewed"
     copies.keep("asked", "key", 0.9, envelope(created=2.0), None)
     copies.drop("key")
@@ -217,7 +217,7 @@ def test_a_pointer_ends_with_its_copy() -> None:
 
 def test_an_older_copy_does_not_replace_a_newer_one() -> None:
     copies = LocalCopies(LocalTier())
-    copies.written("key", envelope(b"new", created=2.0))
+    copies.written("key", envelope(b"new", created=2.0), None)
     copies.keep("key", "key", 1.0, envelope(b"old", created=1.0), None)
     found = copies.find("key")
     assert found is not None

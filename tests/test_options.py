@@ -40,6 +40,8 @@ BAD = [
     ("volatile", ["abc", ["("], [1], 5]),
     ("store_questions", [None, 1, "no"]),
     ("promote", [None, 1, "no"]),
+    ("refresh_after", [0, 1, -1, "0.8", True, NAN]),
+    ("refresh", [True, "no", lambda question: "x"]),
     ("compress_over", [-1, 1.5, "1k", True]),
     ("max_answer_bytes", [0, 1.5, "1M", None]),
     ("local", [True, 64, {"ttl": 30}]),

@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, Self
 
+from valkey_semcache.background import Background, Refresh
 from valkey_semcache.coalesce import Coalescer
 from valkey_semcache.codec import Codec, TextCodec
 from valkey_semcache.compression import MAX_ANSWER_BYTES
@@ -39,6 +41,7 @@ from valkey_semcache.options import (
     checked_namespace,
     checked_patterns,
     checked_range,
+    checked_refresh,
     checked_seconds,
     checked_share,
     checked_threshold,
@@ -108,6 +111,11 @@ class SemanticCache(Indexing, Removing):
             no embedding, the next time.
         local: `LocalTier()` holds copies of what was served or stored in this process, for 30 s
             unless told otherwise; None holds none.
+        refresh_after: Share of its life, such as 0.8, from which on an entry is renewed: it is
+            still served, and one caller of all gets a miss, whose answer replaces it. None
+            for no renewal.
+        refresh: Function of the `Question` that asks the model anew, sync or async; with it
+            nobody gets a miss, and the entry is renewed in the background.
         compress_over: Answers of more bytes are compressed (Zstandard) where that saves a tenth
             or more; None for no compression.
         max_answer_bytes: Answers of more bytes, as the codec writes them, are neither stored
@@ -161,6 +169,8 @@ class SemanticCache(Indexing, Removing):
         store_questions: bool = True,
         promote: bool = False,
         local: LocalTier | None = None,
+        refresh_after: float | None = None,
+        refresh: Refresh | None = None,
         compress_over: int | None = 1024,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         digest_key: bytes | str | None = None,
@@ -225,9 +235,11 @@ class SemanticCache(Indexing, Removing):
                 promote=checked_flag(promote, "promote"),
                 compress_over=checked_range(compress_over, "compress_over", 0, 2**30),
                 max_answer_bytes=self._max_answer_bytes,
+                refresh_after=checked_refresh(refresh_after, refresh),
                 local=checked_kind(local, "local", LocalTier),
             ),
         )
+        self._background = None if refresh is None else Background(refresh, self._counters)
         self._server = Server(
             url,
             client,
@@ -306,6 +318,8 @@ class SemanticCache(Indexing, Removing):
         flow = self._lookup(question, codec, similarity_threshold)
         try:
             outcome = self._drive.run(flow)
+            if self._background is not None and isinstance(outcome, Miss):
+                outcome = self._renewed(self._background, outcome, question, codec)
         except Exception as error:  # noqa: BLE001 - the cache never breaks the call
             outcome = self._missed(error)
         self._counters.seen(outcome)
@@ -322,6 +336,8 @@ class SemanticCache(Indexing, Removing):
         flow = self._lookup(question, codec, similarity_threshold)
         try:
             outcome = await self._drive.arun(flow)
+            if self._background is not None and isinstance(outcome, Miss):
+                outcome = self._renewed(self._background, outcome, question, codec, in_loop=True)
         except Exception as error:  # noqa: BLE001 - the cache never breaks the call
             outcome = self._missed(error)
         self._counters.seen(outcome)
@@ -404,3 +420,23 @@ class SemanticCache(Indexing, Removing):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    def _renewed(
+        self,
+        background: Background,
+        miss: Miss,
+        question: Question | str,
+        codec: Codec | None,
+        *,
+        in_loop: bool = False,
+    ) -> Hit | Miss:
+        """The old answer in place of a miss whose entry is renewed in the background."""
+        if miss.stale is None:
+            return miss
+        asked = self.settled(question)
+        store = partial(self.store, codec=codec)
+        if in_loop:
+            background.abegin(asked, store, partial(self.astore, codec=codec))
+        else:
+            background.begin(asked, store)
+        return miss.stale

@@ -11,7 +11,7 @@ from valkey_semcache.entries import Entries, is_rejected
 from valkey_semcache.errors import UnreadableError
 from valkey_semcache.index.contract import ENTRY_FIELDS
 from valkey_semcache.operations import Command, Flow, unless_wrong_type
-from valkey_semcache.outcome import Hit
+from valkey_semcache.outcome import Hit, Miss
 from valkey_semcache.question import Address
 from valkey_semcache.serving import TOLERANCE, Serving
 
@@ -28,8 +28,8 @@ class ExactTier:
         self._entries = entries
         self._serving = serving
 
-    def find(self, address: Address, codec: Codec, threshold: float) -> Flow[Hit | None]:
-        """The hit, or None."""
+    def find(self, address: Address, codec: Codec, threshold: float) -> Flow[Hit | Miss | None]:
+        """The hit, or None; a miss for who is to renew the entry."""
         data = yield from self._entries.read(address.key)
         if data is None:
             return None
@@ -42,7 +42,7 @@ class ExactTier:
 
     def _by_alias(
         self, address: Address, envelope: Envelope, codec: Codec, threshold: float
-    ) -> Flow[Hit | None]:
+    ) -> Flow[Hit | Miss | None]:
         """The answer an alias points to, if that entry still is the one it was made from."""
         try:
             alias = unpack_alias(envelope.content)

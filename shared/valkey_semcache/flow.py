@@ -61,9 +61,9 @@ class Flows:
         self._entries = Entries(counters, policy.max_answer_bytes)
         local = None if policy.local is None else LocalCopies(policy.local)
         self._local = local
-        self._serving = Serving(self._entries, self._logs, counters, policy, local)
+        self._serving = Serving(self._entries, self._logs, counters, notes, policy, local)
         self._exact = ExactTier(self._entries, self._serving)
-        storing = Storing(notes, self._index, self._vector, counters, policy, local)
+        storing = Storing(self._serving, notes, self._index, self._vector, counters, policy, local)
         self.store, self.delete, self.reject = storing.store, storing.delete, storing.reject
         self._indexes: dict[int, VectorIndex] = {}
         self._lock = ForkLock()
@@ -78,14 +78,14 @@ class Flows:
         hit = self._serving.held(address, codec, threshold) if self._local is not None else None
         if hit is not None:
             return hit
-        hit = yield from self._exact.find(address, codec, threshold)
-        if hit is not None:
-            return hit
+        found = yield from self._exact.find(address, codec, threshold)
+        if found is not None:
+            return found
         if not address.semantic:
             return Miss("exact_only", f"not stored in these very words; {address.exact_reason}")
         vector = yield from self._vector(address)
         outcome = yield from self._by_meaning(address, vector, codec, threshold)
-        if isinstance(outcome, Miss):
+        if isinstance(outcome, Miss) and outcome.reason != "refresh":
             self.notes.leave(address, Note(vector, outcome.nearest))
         return outcome
 
@@ -152,6 +152,8 @@ class Flows:
                 hit = yield from self._serving.serve(
                     "semantic", address, candidate.key, candidate.similarity, envelope, codec
                 )
+                if isinstance(hit, Miss):
+                    return hit, 0
                 if hit is not None:
                     yield from self._remember_wording(address, candidate, envelope)
                     return hit, 0

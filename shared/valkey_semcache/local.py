@@ -114,11 +114,11 @@ class LocalCopies:
                 return
             self._put(asked, key, similarity, envelope, expires)
 
-    def written(self, key: str, envelope: Envelope) -> None:
-        """Hold what this process has just stored."""
+    def written(self, key: str, envelope: Envelope, expires: float | None) -> None:
+        """Hold what this process has just stored; arguments as for `keep`."""
         with self._lock:
             self._dropped.pop(key, None)
-            self._put(key, key, 1.0, envelope, envelope.expires)
+            self._put(key, key, 1.0, envelope, expires)
 
     def drop(self, key: str) -> None:
         """Let an entry or a wording go, and keep out what a look-up under way still brings."""

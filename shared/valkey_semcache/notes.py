@@ -22,12 +22,16 @@ class Note:
     """What a look-up that missed knew.
 
     Args:
-        vector: The question's vector.
+        vector: The question's vector; None if it was not needed.
         nearest: The nearest entry and why it was not served, if one was seen.
+        renews: Key of the entry that is to be renewed with the answer.
+        question: That entry's wording, if texts are kept.
     """
 
-    vector: Vector
+    vector: Vector | None
     nearest: Neighbour | None = None
+    renews: str | None = None
+    question: str | None = None
 
 
 class Notes:

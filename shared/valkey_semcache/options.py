@@ -59,6 +59,8 @@ class Options(TypedDict, total=False):
     store_questions: bool
     promote: bool
     local: LocalTier | None
+    refresh_after: float | None
+    refresh: Callable[[Question], Any] | None
     compress_over: int | None
     max_answer_bytes: int
     digest_key: bytes | str | None
@@ -128,6 +130,23 @@ def checked_share(value: object, option: str) -> float:
             f"{option}={value!r} is not allowed: it takes a number from 0 to below 1."
         )
     return float(value)
+
+
+def checked_refresh(share: object, refresh: object) -> float | None:
+    """The share of an entry's life from which on it is renewed, or None."""
+    if refresh is not None and not callable(refresh):
+        raise ConfigurationError(
+            f"refresh={refresh!r} is not allowed: it takes a function of the question."
+        )
+    if refresh is not None and share is None:
+        raise ConfigurationError("refresh= needs refresh_after=, such as 0.8, to say when.")
+    if share is None:
+        return None
+    if not _is_number(share) or not 0 < share < 1:
+        raise ConfigurationError(
+            f"refresh_after={share!r} is not allowed: it takes a number above 0 and below 1."
+        )
+    return float(share)
 
 
 def checked_seconds(value: object, option: str) -> float:

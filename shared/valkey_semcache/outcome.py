@@ -20,6 +20,7 @@ MissReason = Literal[
     "rejected",  # the nearest was rejected for this question
     "exact_only",  # not stored in these words, and may not be compared by meaning
     "not_cacheable",  # the adapter could not read the request, or the app ruled it out
+    "refresh",  # the entry is past `refresh_after`, and this caller is the one to renew it
     "error",  # something failed; see the detail
 ]
 
@@ -97,12 +98,14 @@ class Miss(Shown):
         nearest: The nearest stored question in the scope, if one was seen.
         elsewhere: True when this process has stored the very same text under another
             context or identity: something in the prompt changes between calls.
+        stale: With the reason `"refresh"`, the hit that others are served meanwhile.
     """
 
     reason: MissReason
     detail: str = ""
     nearest: Neighbour | None = None
     elsewhere: bool = False
+    stale: Hit | None = None
 
     def __bool__(self) -> bool:
         return False

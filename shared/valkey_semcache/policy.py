@@ -23,6 +23,7 @@ class Policy:
         promote: Whether a wording that hit by meaning is remembered, to hit exactly next time.
         compress_over: Answers of more bytes are compressed; None for none.
         max_answer_bytes: Larger answers are neither stored nor read.
+        refresh_after: Share of its life from which on an entry is renewed; None for never.
         local: Bounds of the copies in this process; None for none.
     """
 
@@ -31,4 +32,5 @@ class Policy:
     promote: bool = False
     compress_over: int | None = None
     max_answer_bytes: int = MAX_ANSWER_BYTES
+    refresh_after: float | None = None
     local: LocalTier | None = None

@@ -17,10 +17,12 @@ from valkey_semcache.entries import Entries, milliseconds
 from valkey_semcache.errors import SemcacheError, UnreadableError
 from valkey_semcache.local import LocalCopies
 from valkey_semcache.locks import ForkLock
+from valkey_semcache.notes import Note, Notes
 from valkey_semcache.operations import Command, Flow, replies_to
-from valkey_semcache.outcome import Hit, Tier
+from valkey_semcache.outcome import Hit, Miss, Tier
 from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
+from valkey_semcache.renewing import Renewing, lock_of
 from valkey_semcache.stats import Counters
 
 TOLERANCE = 1e-6
@@ -37,6 +39,7 @@ class Serving:
         entries: Removes what cannot be read.
         logs: Key of a scope's log, or None where the index keeps none.
         counters: Where things are counted.
+        notes: Where the entry to renew is noted.
         policy: What follows a hit.
         local: Copies in this process, if it is to hold any.
     """
@@ -46,12 +49,16 @@ class Serving:
         entries: Entries,
         logs: Callable[[str], str | None],
         counters: Counters,
+        notes: Notes,
         policy: Policy,
         local: LocalCopies | None,
     ) -> None:
         self._entries = entries
         self._logs = logs
         self._counters = counters
+        self._notes = notes
+        share = policy.refresh_after
+        self._renewing = None if share is None else Renewing(share, counters)
         self._lifetimes = policy.lifetimes
         self._local = local
         self._lock = ForkLock(after_fork=self._begin)
@@ -68,8 +75,10 @@ class Serving:
         similarity: float,
         envelope: Envelope,
         codec: Codec,
-    ) -> Flow[Hit | None]:
+    ) -> Flow[Hit | Miss | None]:
         """The hit, or None if another codec wrote the answer, or none can read it.
+
+        The one caller who is to renew the entry gets a miss.
 
         Args:
             tier: Where it was found.
@@ -86,11 +95,15 @@ class Serving:
             return None
         if hit is None:
             return None
+        if self._renewing is not None and (yield from self._renewing.won(key, envelope)):
+            self._notes.leave(address, Note(None, renews=key, question=envelope.question))
+            share = f"{self._renewing.share:.0%} of its life"
+            return Miss("refresh", f"the entry is past {share}", stale=hit)
         if self._lifetimes.sliding:
             yield from self._extend(tier, address, key, envelope)
         if self._local is not None:
-            expires = self.expiry(envelope, time.time())
-            self._local.keep(address.key, key, similarity, envelope, expires)
+            until = self.look_again(envelope)
+            self._local.keep(address.key, key, similarity, envelope, until)
         return hit
 
     def held(self, address: Address, codec: Codec, threshold: float) -> Hit | None:
@@ -113,6 +126,12 @@ class Serving:
             return expires
         return max(expires, self._lifetimes.extended(envelope.created, expires, now))
 
+    def look_again(self, envelope: Envelope) -> float | None:
+        """Until when a copy may be served without asking Valkey, seconds since 1970."""
+        if self._renewing is not None:
+            return self._renewing.due_at(envelope)
+        return self.expiry(envelope, time.time())
+
     def _extend(self, tier: Tier, address: Address, key: str, envelope: Envelope) -> Flow[None]:
         """Begin an entry's life anew: what is in Valkey is extended, never shortened."""
         if envelope.expires is None:
@@ -132,6 +151,18 @@ class Serving:
             yield from replies_to([Command("PEXPIRE", each, left, "GT") for each in sorted(keys)])
         except SemcacheError as error:
             self._counters.failed("extending an entry's life", error)
+
+    def renewed(self, address: Address, key: str, ttl_ms: int) -> Flow[None]:
+        """An entry has a new answer: its log must live as long, and its lock is free."""
+        commands = [Command("UNLINK", lock_of(key))]
+        log = self._logs(address.scope) if address.semantic else None
+        if log is not None:
+            kept = ("PEXPIRE", log, ttl_ms, "GT") if ttl_ms else ("PERSIST", log)
+            commands.append(Command(*kept))
+        try:
+            yield from replies_to(commands)
+        except SemcacheError as error:
+            self._counters.failed("finishing a renewal", error)
 
 
 def _hit(

@@ -32,6 +32,7 @@ class Stats(Shown):
         not_stored: Answers not written, by reason.
         errors: By kind of error; each was a miss or an answer not stored.
         embeddings: Texts embedded.
+        renewed: Entries renewed in place, before they expired.
         saved_tokens: Tokens of the answers served instead of asked for, by name.
         breaker: State of the circuit breaker: closed, open or half-open.
         index: The index in use, or None before the first use of one.
@@ -56,6 +57,7 @@ class Stats(Shown):
     generation: int = 0
     outgrown: int = 0
     answer_bytes: Mapping[str, int] = field(default_factory=dict)
+    renewed: int = 0
 
     @property
     def lookups(self) -> int:
@@ -74,6 +76,7 @@ class Stats(Shown):
             ("hits", _listed(self.hits)),
             ("misses", _listed(self.misses)),
             ("stored", str(self.stored)),
+            ("renewed", str(self.renewed)),
             ("answer bytes", _listed(self.answer_bytes)),
             ("not stored", _listed(self.not_stored)),
             ("errors", _listed(self.errors)),
@@ -106,7 +109,7 @@ class Counters:
             name: Counter()
             for name in (
                 *("hits", "misses", "stored", "not_stored", "errors", "embeddings", "saved"),
-                *("searches", "bytes"),
+                *("searches", "bytes", "renewed"),
             )
         }
         self._warned: dict[str, float] = {}
@@ -162,4 +165,5 @@ class Counters:
             generation=index.generation if index else 0,
             outgrown=index.outgrown if index else 0,
             answer_bytes=counts["bytes"],
+            renewed=sum(counts["renewed"].values()),
         )

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from valkey_semcache.answer import Envelope, place_of
 from valkey_semcache.embedding import Vector
 from valkey_semcache.entries import fields_of, milliseconds
 from valkey_semcache.index.contract import VectorIndex
-from valkey_semcache.index.scripts import REJECT, STORE
+from valkey_semcache.index.scripts import REJECT, RENEW, STORE
 from valkey_semcache.local import LocalCopies
 from valkey_semcache.notes import Note, Notes
 from valkey_semcache.operations import Command, Flow, Script
 from valkey_semcache.outcome import Hit
 from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
+from valkey_semcache.serving import Serving
 from valkey_semcache.stats import Counters
 
 MOST_REJECTED = 100
@@ -29,6 +31,7 @@ class Storing:
     """The flows that write.
 
     Args:
+        serving: Knows how long copies in this process are good for.
         notes: What look-ups left for stores.
         index: Opens the index for vectors of a dimension.
         vector: Embeds a question, unless it was embedded lately.
@@ -39,6 +42,7 @@ class Storing:
 
     def __init__(
         self,
+        serving: Serving,
         notes: Notes,
         index: Callable[[int], Flow[VectorIndex]],
         vector: Callable[[Address], Flow[Vector]],
@@ -46,6 +50,7 @@ class Storing:
         policy: Policy,
         local: LocalCopies | None,
     ) -> None:
+        self._serving = serving
         self._notes = notes
         self._index = index
         self._vector = vector
@@ -84,10 +89,48 @@ class Storing:
         )
         if self._local is not None:
             self._local.drop(address.key)
-        yield from self._write(address, envelope, milliseconds(ttl), note)
+        renews = None if note is None else note.renews
+        if note is not None and renews is not None and address.semantic:
+            renewed = yield from self._renew(address, renews, note.question, envelope)
+            if renewed:
+                return
+        ttl_ms = milliseconds(ttl)
+        yield from self._write(address, envelope, ttl_ms, note)
+        if renews == address.key:
+            self._counters.count("renewed")
+            yield from self._serving.renewed(address, address.key, ttl_ms)
         if self._local is not None:
-            self._local.written(address.key, envelope)
+            self._local.written(address.key, envelope, self._serving.look_again(envelope))
         self._notes.stored(address)
+
+    def _renew(
+        self, address: Address, key: str, question: str | None, envelope: Envelope
+    ) -> Flow[bool]:
+        """Give the entry that asked for it the new answer; False if it is gone.
+
+        Whatever wording brought the answer, the entry keeps its own question and vector.
+
+        Args:
+            address: The question that was asked.
+            key: The entry's.
+            question: The entry's wording, if texts are kept.
+            envelope: Of the answer, as it would be stored under the asked words.
+        """
+        envelope = replace(envelope, place=place_of(key), question=question)
+        packed = envelope.pack(self._policy.compress_over)
+        left = None if envelope.expires is None else envelope.expires - envelope.created
+        ttl_ms = milliseconds(left)
+        if self._local is not None:
+            self._local.drop(key)
+        if not (yield Script(RENEW, key, ttl_ms, packed)):
+            return False
+        self._counters.count("renewed")
+        self._count_bytes(envelope, packed)
+        if self._local is not None:
+            self._local.written(key, envelope, self._serving.look_again(envelope))
+        self._notes.stored(address)
+        yield from self._serving.renewed(address, key, ttl_ms)
+        return True
 
     def delete(self, address: Address) -> Flow[bool]:
         """Remove the entry of just these words; whether there was one."""
@@ -123,10 +166,15 @@ class Storing:
         if not address.semantic:
             yield Script(STORE, address.key, ttl_ms, 0, *fields)
         else:
-            vector = note.vector if note else (yield from self._vector(address))
+            vector = None if note is None else note.vector
+            if vector is None:
+                vector = yield from self._vector(address)
             index = yield from self._index(len(vector))
             fields += ("s", address.scope, "b", address.family, "v", vector.tobytes())
             yield Script(STORE, address.key, ttl_ms, 1, *fields)
             yield from index.added(address.scope, address.text_digest, vector, ttl_ms)
+        self._count_bytes(envelope, packed)
+
+    def _count_bytes(self, envelope: Envelope, packed: bytes) -> None:
         self._counters.count("bytes", "in", len(envelope.content))
         self._counters.count("bytes", "stored", len(packed))

@@ -29,6 +29,19 @@ Fields of an earlier entry that this one lacks go; `x`, the questions rejected f
 words, stays. The expiry is the new entry's, or none.
 """
 
+RENEW = Source("""
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+redis.call('HSET', KEYS[1], 'p', ARGV[2])
+if ARGV[1] == '0' then
+  redis.call('PERSIST', KEYS[1])
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+return 1
+""")
+"""Give an entry a new answer, and leave all else of it; 0 if it is gone. ARGV: TTL in ms or 0,
+the envelope."""
+
 STORE_ALIAS = Source("""
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
