@@ -32,7 +32,8 @@ class Question:
             retrieved passages, tool schemas), written in one canonical way.
         identity: Which model with which parameters, e.g. LangChain's `llm_string`.
         model: The model's name, for statistics and for clearing by model. Not compared.
-        namespace: The tenant; None for the cache's own.
+        namespace: The tenant, which is then final; None for the one who asks, as block, function,
+            view or default name it (see `SemanticCache.namespace`).
         exact_only: True, or the reason in words, when this request must never be compared
             by meaning.
     """

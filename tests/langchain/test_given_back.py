@@ -22,7 +22,7 @@ from tests.langchain.embeddings import HashingEmbeddings
 from tests.langchain.models import Says, chat_model
 from tests.openai_server import OpenAIServer
 from tests.servers import Served
-from valkey_semcache import ConfigurationError
+from valkey_semcache import ConfigurationError, LocalTier
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"
@@ -110,6 +110,23 @@ async def test_each_hit_is_a_new_object_to_the_last_dict(
     other = await way(model.invoke, ASKED)
     assert "spoilt" not in repr(other)
     assert other.response_metadata["token_usage"]
+
+
+async def test_a_hit_in_this_process_is_new_too(
+    openai: OpenAIServer, plain: Served, way: Way
+) -> None:
+    options = plain.options | {"local": LocalTier()}
+    async with ValkeySemanticCache(HashingEmbeddings(), **options) as cache:
+        model = chat_model(openai, cache=cache)
+        for _ in range(2):
+            await way(model.invoke, ASKED)
+        one = await way(model.invoke, ASKED)
+        one.response_metadata["token_usage"].clear()
+        other = await way(model.invoke, ASKED)
+    assert openai.calls == 1
+    assert note_of(one)["tier"] == note_of(other)["tier"] == "local"
+    assert other.response_metadata["token_usage"]
+    assert other.id is None
 
 
 async def test_a_graph_keeps_every_answer(
