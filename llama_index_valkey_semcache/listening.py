@@ -16,7 +16,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMCompletionEndEvent
 
-from llama_index_valkey_semcache.answers import usage_of
+from llama_index_valkey_semcache.answers import told_to_end, usage_of
 from valkey_semcache.blocks import Block
 from valkey_semcache.finish import cut_off
 
@@ -43,6 +43,8 @@ class Heard:
                 return
             self._raw.append(response.raw)
         self.cut = self.cut or cut_off(response.raw) or cut_off(response.additional_kwargs)
+        if self.cut is None and told_to_end(response.raw) is False:
+            self.cut = "the stream broke off"
         self.usage.update(usage_of(response))
 
 

@@ -12,8 +12,15 @@ from tests.servers import Served
 
 
 @pytest.fixture
-async def cache(either_index: Served) -> AsyncIterator[ValkeySemanticCache]:
-    """A cache whose embeddings are bags of words, on each index; its errors are raised."""
+async def cache(plain: Served) -> AsyncIterator[ValkeySemanticCache]:
+    """A cache whose embeddings are bags of words; its errors are raised."""
+    async with ValkeySemanticCache(HashingEmbedding(), **plain.options, on_error="raise") as cache:
+        yield cache
+
+
+@pytest.fixture
+async def either_cache(either_index: Served) -> AsyncIterator[ValkeySemanticCache]:
+    """The same, on each index in turn."""
     options = either_index.options | {"on_error": "raise"}
     async with ValkeySemanticCache(HashingEmbedding(), **options) as cache:
         yield cache

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,9 +29,9 @@ def user(text: str, *before: ChatMessage) -> list[ChatMessage]:
     return [*before, ChatMessage(role="user", content=text)]
 
 
-async def test_chat(cache: ValkeySemanticCache, way: Way) -> None:
+async def test_chat(either_cache: ValkeySemanticCache, way: Way) -> None:
     inner = CountingLLM()
-    llm = SemanticCacheLLM(inner, cache)
+    llm = SemanticCacheLLM(inner, either_cache)
     first = await way(llm.chat, user(ASKED))
     again = await way(llm.chat, user(ASKED))
     reworded = await way(llm.chat, user(REWORDED))
@@ -41,12 +44,12 @@ async def test_chat(cache: ValkeySemanticCache, way: Way) -> None:
     assert (note["tier"], note["question"]) == ("semantic", ASKED)
     await way(llm.chat, user("which wine goes with fish"))
     assert inner.calls == 2
-    assert cache.stats().saved_tokens == {"input_tokens": 8, "output_tokens": 4}
+    assert either_cache.stats().saved_tokens == {"input_tokens": 8, "output_tokens": 4}
 
 
-async def test_complete(cache: ValkeySemanticCache, way: Way) -> None:
+async def test_complete(either_cache: ValkeySemanticCache, way: Way) -> None:
     inner = CountingLLM()
-    llm = SemanticCacheLLM(inner, cache)
+    llm = SemanticCacheLLM(inner, either_cache)
     answers = {(await way(llm.complete, text)).text for text in (ASKED, ASKED, REWORDED)}
     assert answers == {f"counting on: {ASKED}"}
     assert inner.calls == 1
@@ -56,9 +59,9 @@ async def test_complete(cache: ValkeySemanticCache, way: Way) -> None:
     assert inner.calls == 3
 
 
-async def test_context_must_be_the_same(cache: ValkeySemanticCache, way: Way) -> None:
+async def test_context_must_be_the_same(either_cache: ValkeySemanticCache, way: Way) -> None:
     inner = CountingLLM()
-    llm = SemanticCacheLLM(inner, cache)
+    llm = SemanticCacheLLM(inner, either_cache)
     contexts: list[list[ChatMessage]] = [
         [],
         [ChatMessage(role="system", content="Be brief.")],
@@ -271,16 +274,16 @@ def test_wrong_options_are_refused(option: dict[str, Any]) -> None:
 
 
 async def test_threshold_and_ttl_are_this_llms_own(
-    cache: ValkeySemanticCache, either_index: Served, way: Way
+    either_cache: ValkeySemanticCache, either_index: Served, way: Way
 ) -> None:
     inner = CountingLLM()
-    await way(SemanticCacheLLM(inner, cache, ttl=60).chat, user(ASKED))
+    await way(SemanticCacheLLM(inner, either_cache, ttl=60).chat, user(ASKED))
     (key,) = either_index.entries()
     assert 50_000 < either_index.admin.pttl(key) <= 60_000
-    await way(SemanticCacheLLM(inner, cache, threshold=1.0).chat, user(REWORDED))
+    await way(SemanticCacheLLM(inner, either_cache, threshold=1.0).chat, user(REWORDED))
     assert inner.calls == 2
     before = set(either_index.entries())
-    await way(SemanticCacheLLM(inner, cache).chat, user("which wine goes with fish"))
+    await way(SemanticCacheLLM(inner, either_cache).chat, user("which wine goes with fish"))
     (key,) = set(either_index.entries()) - before
     assert 3_500_000 < either_index.admin.pttl(key) <= 3_600_000, "the cache's own"
 
@@ -298,3 +301,20 @@ async def test_should_store_decides(cache: ValkeySemanticCache, way: Way) -> Non
     assert inner.calls == 3
     assert cache.stats().stored == 1
     assert cache.stats().not_stored == {"should_store said no": 1, "should_store raised": 1}
+
+
+def test_the_readmes_table_of_options_is_complete_and_true() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = (
+        readme.split("## LlamaIndex")[1].split("`SemanticCacheLLM` takes:")[1].split("\n\n")[1]
+    )
+    shown = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
+    options = {
+        name: option.default
+        for name, option in inspect.signature(SemanticCacheLLM).parameters.items()
+        if option.kind is option.KEYWORD_ONLY
+    }
+    assert set(shown) == set(options)
+    for name, default in options.items():
+        if default is not None:
+            assert shown[name] == f"`{default!r}`".replace("'", '"')
