@@ -10,8 +10,18 @@ from typing import Any
 
 from langchain_valkey_semcache.media import canonical_media, digested
 
-# Parts of a message that say how it came about, not what it says.
-_VOLATILE = frozenset(("id", "response_metadata", "usage_metadata", "artifact", "example"))
+# Parts of a message that say how it came about, not what it says; of a chunk, those that its
+# tool calls are made of.
+_VOLATILE = frozenset(
+    (
+        *("id", "response_metadata", "usage_metadata", "artifact", "example"),
+        *("tool_call_chunks", "chunk_position"),
+    )
+)
+_CHUNKS = {
+    f"{kind}MessageChunk": name
+    for kind, name in (("AI", "ai"), ("Human", "human"), ("System", "system"), ("Tool", "tool"))
+}
 _TOOL_CALLS = ("tool_calls", "invalid_tool_calls")
 # Blocks whose id was drawn at random when they came about. Elsewhere, as for a file or an image
 # made earlier, the id is the content.
@@ -55,12 +65,14 @@ def _canonical(message: Message, numbers: dict[str, str]) -> Message:
         elif name in _TOOL_CALLS:
             parts[name] = _numbered(value, numbers)
         elif name == "additional_kwargs":
-            parts[name] = _extra(value, numbers)
+            if extra := _extra(value, numbers):
+                parts[name] = extra
         elif name == "tool_call_id":
             parts[name] = numbers.setdefault(value, f"#{len(numbers)}")
         else:
             parts[name] = value
-    parts.setdefault("type", "?")
+    kind = kwargs.get("type", "?")
+    parts["type"] = _CHUNKS.get(kind, kind)
     # ChatMessage and its like carry a role of their own; the class tells them apart.
     path = message.get("id")
     class_name = path[-1] if isinstance(path, list) and path else "?"
@@ -90,7 +102,8 @@ def _numbered(calls: Any, numbers: dict[str, str]) -> Any:
 def _extra(extra: Any, numbers: dict[str, str]) -> Any:
     if not isinstance(extra, dict):
         return extra
-    out = {name: value for name, value in extra.items() if name != _PROVIDER_IDS}
+    # OpenAI's answers say `refusal: None` when whole, and nothing of it when streamed.
+    out = {n: value for n, value in extra.items() if n != _PROVIDER_IDS and value is not None}
     if "tool_calls" in out:
         out["tool_calls"] = _numbered(out["tool_calls"], numbers)
     if isinstance(out.get("reasoning"), dict):
@@ -111,6 +124,8 @@ def canonical_block(block: Any, numbers: dict[str, str] | None = None) -> Any:
         return media
     block = digested(block)
     drops = ["index"] if isinstance(block.get("index"), int | str) else []
+    if block.get("annotations") == []:
+        drops.append("annotations")
     id_ = block.get("id")
     if isinstance(id_, str) and (block.get("type") in _NUMBERED or id_.startswith("lc_")):
         drops.append("id")

@@ -8,9 +8,11 @@ import pytest
 from langchain_core.load import dumps
 from langchain_core.messages import (
     AIMessage,
+    AIMessageChunk,
     BaseMessage,
     ChatMessage,
     HumanMessage,
+    HumanMessageChunk,
     SystemMessage,
     ToolMessage,
 )
@@ -53,6 +55,28 @@ VOLATILE = [
     (
         AIMessage([{"type": "text", "text": "Hi", "id": "msg_1"}]),
         AIMessage([{"type": "text", "text": "Hi", "id": "msg_2"}]),
+    ),
+    (
+        AIMessage([{"type": "text", "text": "Hi", "annotations": [], "id": "msg_1"}]),
+        AIMessage([{"type": "text", "text": "Hi", "index": 0}]),
+    ),
+    (AIMessage("Hi"), AIMessageChunk("Hi", id="run-1", chunk_position="last")),
+    (AIMessage("Hi"), AIMessage("Hi", additional_kwargs={"refusal": None})),
+    (HumanMessage("Hi"), HumanMessageChunk("Hi")),
+    (
+        AIMessage("", tool_calls=[{"name": "f", "args": {"a": 1}, "id": "c", "type": "tool_call"}]),
+        AIMessageChunk(
+            "",
+            tool_call_chunks=[
+                {
+                    "name": "f",
+                    "args": '{"a": 1}',
+                    "id": "d",
+                    "index": 0,
+                    "type": "tool_call_chunk",
+                }
+            ],
+        ),
     ),
     (
         AIMessage("", additional_kwargs={"a": 1, "b": 2}),
@@ -123,6 +147,10 @@ def test_an_image_beside_the_question_must_be_the_same() -> None:
     assert ask("What is this?", "AAAA").context != ask("What is this?", "BBBB").context
     only = read(HumanMessage([image("AAAA")]))
     assert only.text == ""
+
+
+def test_a_question_that_comes_as_a_chunk_is_a_question() -> None:
+    assert read(HumanMessageChunk("What is Valkey?")).text == "What is Valkey?"
 
 
 def test_an_id_that_is_the_content_counts() -> None:

@@ -169,6 +169,21 @@ async def test_a_question_not_found_in_the_last_message_is_exact_only(
     assert cache.stats().errors == ({"IndexError": 3} if cure == "raising" else {})
 
 
+async def test_where_the_question_stands_in_the_passages_too_the_last_place_is_meant(
+    openai: OpenAIServer, making: Making, way: Way
+) -> None:
+    cache = making()
+    chain = asking(PLAIN, chat_model(openai))
+    passages = f"{PASSAGES}\nSome ask: {ASKED}"
+    for question in (ASKED, REWORDED):
+        with cache.namespace("acme"), cache.question(question):
+            await way(chain.invoke, {"context": passages, "question": question})
+    assert openai.calls == 1
+    with cache.question(ASKED), cache.namespace("globex"):
+        await way(chain.invoke, {"context": passages, "question": ASKED})
+    assert openai.calls == 2
+
+
 async def test_a_function_that_knows_of_no_question_leaves_it_to_the_labels(
     openai: OpenAIServer, making: Making, way: Way
 ) -> None:
