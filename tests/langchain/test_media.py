@@ -87,6 +87,10 @@ SAME: list[tuple[Block, Block]] = [
     ),
     ({"type": "image_url", "image_url": URL}, dict(create_image_block(url=URL))),
     (
+        {"type": "image_url", "image_url": {"url": URL, "detail": "low"}},
+        dict(create_image_block(url=URL, detail="low")),
+    ),
+    (
         {"type": "input_audio", "input_audio": {"data": CAT, "format": "wav"}},
         dict(create_audio_block(base64=CAT, mime_type="audio/wav")),
     ),

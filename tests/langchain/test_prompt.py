@@ -64,6 +64,14 @@ VOLATILE = [
     (AIMessage("Hi"), AIMessage("Hi", additional_kwargs={"refusal": None})),
     (HumanMessage("Hi"), HumanMessageChunk("Hi")),
     (
+        AIMessage("Hi"),
+        AIMessage("Hi", additional_kwargs={"__openai_function_call_ids__": {"call_1": "fc_1"}}),
+    ),
+    (
+        AIMessage("Hi", additional_kwargs={"reasoning": {"id": "rs_1", "summary": ["Hm."]}}),
+        AIMessage("Hi", additional_kwargs={"reasoning": {"id": "rs_2", "summary": ["Hm."]}}),
+    ),
+    (
         AIMessage("", tool_calls=[{"name": "f", "args": {"a": 1}, "id": "c", "type": "tool_call"}]),
         AIMessageChunk(
             "",
