@@ -20,6 +20,7 @@ from valkey_semcache.exact import ExactTier
 from valkey_semcache.index.contract import Candidate, Fields, VectorIndex
 from valkey_semcache.index.opening import IndexSettings, open_index
 from valkey_semcache.index.scripts import STORE_ALIAS
+from valkey_semcache.index.search import dimension_mismatch
 from valkey_semcache.local import LocalCopies
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.notes import Note, Notes
@@ -65,13 +66,14 @@ class Flows:
         self._exact = ExactTier(self._entries, self._serving)
         storing = Storing(self._serving, notes, self._index, self._vector, counters, policy, local)
         self.store, self.delete, self.reject = storing.store, storing.delete, storing.reject
-        self._indexes: dict[int, VectorIndex] = {}
+        self._opened: VectorIndex | None = None
+        self._dimension: int | None = None
         self._lock = ForkLock()
 
     @property
     def index(self) -> VectorIndex | None:
         """The index in use, if one has been opened."""
-        return next(iter(self._indexes.values()), None)
+        return self._opened
 
     def lookup(self, address: Address, codec: Codec, threshold: float) -> Flow[Hit | Miss]:
         """Local, exact, then by meaning. A miss leaves its vector for the store that follows."""
@@ -95,9 +97,9 @@ class Flows:
         if self._local is not None:
             self._local.clear()
         with self._lock:
-            for index in self._indexes.values():
-                index.forget()
-            self._indexes.clear()
+            index, self._opened, self._dimension = self._opened, None, None
+        if index is not None:
+            index.forget()
 
     # By meaning
 
@@ -110,7 +112,7 @@ class Flows:
             try:
                 candidates = yield from index.nearest(address.scope, vector, count)
             except IndexLostError:
-                self._indexes.pop(len(vector), None)
+                self._opened = None
                 index = yield from self._index(len(vector))
                 candidates = yield from index.nearest(address.scope, vector, count)
             outcome, passed_over = yield from self._judged(
@@ -206,12 +208,16 @@ class Flows:
         return f"{self._index_settings.log_prefix}{scope}"
 
     def _index(self, dimension: int) -> Flow[VectorIndex]:
-        index = self._indexes.get(dimension)
-        if index is None:
+        index = self._opened
+        if index is None and self._dimension in (None, dimension):
             searched = partial(self._counters.count, "searches")
             opened = yield from open_index(self._index_settings, dimension, searched)
             with self._lock:
-                index = self._indexes.setdefault(dimension, opened)
+                index = self._opened = self._opened or opened
+                self._dimension = index.dimension
+        if index is None or index.dimension != dimension:
+            # Remembered here too: a server that lost its data knows of no dimension.
+            raise dimension_mismatch(self._dimension, dimension, self._index_settings.model)
         return index
 
     def _vector(self, address: Address) -> Flow[Vector]:

@@ -200,7 +200,7 @@ class SearchIndex:
         return differs
 
 
-def dimension_mismatch(stored: int, given: int, model: str) -> DimensionMismatchError:
+def dimension_mismatch(stored: int | None, given: int, model: str) -> DimensionMismatchError:
     """The error for vectors of another dimension than those already stored."""
     return DimensionMismatchError(
         f"The embedding model {model} gives vectors of {given} dimensions, but the entries stored "

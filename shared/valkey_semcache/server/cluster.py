@@ -13,6 +13,7 @@ import valkey.cluster
 from valkey.exceptions import ResponseError
 
 from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.server.deadline import ClusterDeadlineParser
 
 CLIENTS = (valkey.cluster.ValkeyCluster, valkey.asyncio.cluster.ValkeyCluster)
 _QUESTION = ("INFO", "cluster")
@@ -24,6 +25,15 @@ class _CheckingSSLConnection(valkey.SSLConnection):
     def __init__(self, **arguments: Any) -> None:
         arguments = {"ssl_check_hostname": True} | arguments
         super().__init__(**arguments)  # type: ignore[no-untyped-call]  # valkey-py's has no types
+
+
+class _Cluster(valkey.cluster.ValkeyCluster):
+    """Its connections keep to their time limit for a whole reply."""
+
+    def on_connect(self, connection: Any) -> None:
+        super().on_connect(connection)  # type: ignore[no-untyped-call]
+        connection.set_parser(ClusterDeadlineParser)
+        connection._parser.on_connect(connection)
 
 
 def is_cluster(client: Any) -> bool:
@@ -50,7 +60,7 @@ def cluster_client(arguments: dict[str, Any]) -> Any:
         kind = _CheckingSSLConnection if arguments.pop("ssl_check_hostname") else kind
     if kind is not None:
         arguments["connection_class"] = kind
-    return valkey.cluster.ValkeyCluster(cluster_error_retry_attempts=1, **arguments)
+    return _Cluster(cluster_error_retry_attempts=1, **arguments)
 
 
 def async_cluster_client(arguments: dict[str, Any]) -> Any:

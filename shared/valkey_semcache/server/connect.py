@@ -19,6 +19,7 @@ from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.server import address, cluster
 from valkey_semcache.server.breaker import Breaker
+from valkey_semcache.server.deadline import DeadlineParser
 
 # What a sync and an async connection both take, so that one can be made from the other.
 _SHARED_ARGUMENTS = {
@@ -165,7 +166,8 @@ class Server:
     def _make_client(self) -> Any:
         arguments = self._arguments(for_async=False)
         if self._in_cluster is not True:
-            client: Any = valkey.Valkey.from_pool(valkey.ConnectionPool(**arguments))
+            pool = valkey.ConnectionPool(parser_class=DeadlineParser, **arguments)
+            client: Any = valkey.Valkey.from_pool(pool)
             if self._in_cluster is False or self._url is None:
                 return client
             self._in_cluster = cluster.is_cluster(client)
