@@ -34,3 +34,11 @@ async def cache(either_index: Served) -> AsyncIterator[ValkeySemanticCache]:
         set_llm_cache(cache)
         yield cache
         set_llm_cache(None)
+
+
+@pytest.fixture
+async def own(plain: Served) -> AsyncIterator[ValkeySemanticCache]:
+    """A cache that LangChain itself knows nothing of."""
+    options = plain.options | {"on_error": "raise"}
+    async with ValkeySemanticCache(HashingEmbeddings(), **options) as cache:
+        yield cache
