@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from functools import partial
 from typing import Any, Literal, Self
 
 from valkey_semcache.background import Background, Refresh
@@ -27,11 +26,10 @@ from valkey_semcache.index.search import Parameters
 from valkey_semcache.indexing import Indexing
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.local import LocalTier
+from valkey_semcache.many import ManyAtOnce
 from valkey_semcache.notes import Notes
 from valkey_semcache.options import (
     TTL,
-    UNSET,
-    Unset,
     checked_choice,
     checked_count,
     checked_flag,
@@ -46,10 +44,10 @@ from valkey_semcache.options import (
     checked_share,
     checked_threshold,
     checked_ttl,
+    checked_window,
 )
-from valkey_semcache.outcome import Hit, Miss
 from valkey_semcache.policy import Policy
-from valkey_semcache.question import Addressing, Question
+from valkey_semcache.question import Addressing
 from valkey_semcache.removing import Removing
 from valkey_semcache.rules import Selection, ShouldCache, ShouldStore
 from valkey_semcache.server import Server
@@ -57,7 +55,7 @@ from valkey_semcache.stats import Counters, Stats
 from valkey_semcache.tenants import Tenants
 
 
-class SemanticCache(Indexing, Removing):
+class SemanticCache(ManyAtOnce, Indexing, Removing):
     """Answers kept in Valkey, found by their question's words or by their meaning.
 
     Nothing is connected or asked before the first use. Look-ups and stores never raise for
@@ -116,6 +114,8 @@ class SemanticCache(Indexing, Removing):
             for no renewal.
         refresh: Function of the `Question` that asks the model anew, sync or async; with it
             nobody gets a miss, and the entry is renewed in the background.
+        batch_window: Milliseconds for which the texts of concurrent async look-ups are gathered
+            into one call of the embedding model; 0 for not.
         compress_over: Answers of more bytes are compressed (Zstandard) where that saves a tenth
             or more; None for no compression.
         max_answer_bytes: Answers of more bytes, as the codec writes them, are neither stored
@@ -171,6 +171,7 @@ class SemanticCache(Indexing, Removing):
         local: LocalTier | None = None,
         refresh_after: float | None = None,
         refresh: Refresh | None = None,
+        batch_window: float = 0.0,
         compress_over: int | None = 1024,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         digest_key: bytes | str | None = None,
@@ -248,7 +249,9 @@ class SemanticCache(Indexing, Removing):
             checked_seconds(connect_timeout, "connect_timeout"),
             checked_choice(cluster, "cluster", ("auto", True, False)),
         )
-        self._drive = Drive(self._server, model)
+        self._drive = Drive(
+            self._server, model, checked_window(batch_window, "batch_window") / 1000
+        )
 
     def __repr__(self) -> str:
         return (
@@ -298,105 +301,6 @@ class SemanticCache(Indexing, Removing):
         """A cache is shared, not copied: connections and counters have no second self."""
         return self
 
-    def lookup(
-        self,
-        question: Question | str,
-        *,
-        codec: Codec | None = None,
-        similarity_threshold: float | None = None,
-    ) -> Hit | Miss:
-        """Look for an answer: by the very words, then by meaning.
-
-        Args:
-            question: What is asked; a string is a question without context.
-            codec: Reads the answer, instead of the cache's own.
-            similarity_threshold: Instead of the cache's own, 0 to 1.
-
-        Returns:
-            A `Hit`, true in a condition, or a `Miss`, false, which says why.
-        """
-        flow = self._lookup(question, codec, similarity_threshold)
-        try:
-            outcome = self._drive.run(flow)
-            if self._background is not None and isinstance(outcome, Miss):
-                outcome = self._renewed(self._background, outcome, question, codec)
-        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-            outcome = self._missed(error)
-        self._counters.seen(outcome)
-        return outcome
-
-    async def alookup(
-        self,
-        question: Question | str,
-        *,
-        codec: Codec | None = None,
-        similarity_threshold: float | None = None,
-    ) -> Hit | Miss:
-        """The same as `lookup`, without blocking the event loop."""
-        flow = self._lookup(question, codec, similarity_threshold)
-        try:
-            outcome = await self._drive.arun(flow)
-            if self._background is not None and isinstance(outcome, Miss):
-                outcome = self._renewed(self._background, outcome, question, codec, in_loop=True)
-        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-            outcome = self._missed(error)
-        self._counters.seen(outcome)
-        return outcome
-
-    def store(
-        self,
-        question: Question | str,
-        answer: Any,
-        *,
-        codec: Codec | None = None,
-        ttl: TTL | Unset = UNSET,
-        usage: Mapping[str, int] | None = None,
-        exact_only: bool = False,
-    ) -> bool:
-        """Keep an answer. One stored for the same words before is replaced.
-
-        Args:
-            question: What was asked; a string is a question without context.
-            answer: The answer, as the codec takes it.
-            codec: Writes the answer, instead of the cache's own.
-            ttl: Instead of the cache's own, in any of its forms; None for ever.
-            usage: Tokens that the answer cost, by name, given back with each hit.
-            exact_only: Whether only the very same words may find it.
-
-        Returns:
-            Whether it was stored.
-        """
-        flow = self._store(question, answer, codec, ttl, usage, exact_only)
-        if flow is None:
-            return False
-        try:
-            self._drive.run(flow)
-        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-            return self._not_stored(error)
-        self._counters.count("stored")
-        return True
-
-    async def astore(
-        self,
-        question: Question | str,
-        answer: Any,
-        *,
-        codec: Codec | None = None,
-        ttl: TTL | Unset = UNSET,
-        usage: Mapping[str, int] | None = None,
-        exact_only: bool = False,
-    ) -> bool:
-        """The same as `store`, without blocking the event loop."""
-        flow = self._store(question, answer, codec, ttl, usage, exact_only)
-        if flow is None:
-            return False
-        try:
-            await self._drive.arun(flow)
-        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-            return self._not_stored(error)
-        self._counters.count("stored")
-        return True
-
     def stats(self) -> Stats:
         """What this cache has done in this process."""
         return self._counters.snapshot(self._server.breaker.state, self._flows.index)
@@ -420,23 +324,3 @@ class SemanticCache(Indexing, Removing):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    def _renewed(
-        self,
-        background: Background,
-        miss: Miss,
-        question: Question | str,
-        codec: Codec | None,
-        *,
-        in_loop: bool = False,
-    ) -> Hit | Miss:
-        """The old answer in place of a miss whose entry is renewed in the background."""
-        if miss.stale is None:
-            return miss
-        asked = self.settled(question)
-        store = partial(self.store, codec=codec)
-        if in_loop:
-            background.abegin(asked, store, partial(self.astore, codec=codec))
-        else:
-            background.begin(asked, store)
-        return miss.stale

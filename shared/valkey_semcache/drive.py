@@ -6,13 +6,23 @@ sync and the async loop differ in nothing but `await`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
 
 from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.errors import SemcacheError, ServerReplyError, ServerUnreachableError
-from valkey_semcache.operations import Command, Embed, Flow, Nodes, Operation, Pipeline, Script
+from valkey_semcache.gathering import Gathering
+from valkey_semcache.operations import (
+    Command,
+    Embed,
+    EmbedMany,
+    Flow,
+    Nodes,
+    Operation,
+    Script,
+)
 from valkey_semcache.server.asking import Asked
 from valkey_semcache.server.cluster import CLIENTS, anodes_of, drop_connections, nodes_of
 from valkey_semcache.server.connect import Server, decodes
@@ -21,11 +31,21 @@ T = TypeVar("T")
 
 
 class Drive:
-    """Carries flows out against one server and one embedding model."""
+    """Carries flows out against one server and one embedding model.
 
-    def __init__(self, server: Server, embedding: EmbeddingModel) -> None:
+    Args:
+        server: The server.
+        embedding: The model.
+        batch_window: Seconds for which texts of concurrent tasks are gathered into one call of
+            the model; 0 for not.
+    """
+
+    def __init__(
+        self, server: Server, embedding: EmbeddingModel, batch_window: float = 0.0
+    ) -> None:
         self.server = server
         self.embedding = embedding
+        self._gathering = Gathering(embedding, batch_window) if batch_window else None
         self._asked = Asked()
 
     def run(self, flow: Flow[T]) -> T:
@@ -63,6 +83,8 @@ class Drive:
     def _do(self, operation: Operation) -> Any:
         if isinstance(operation, Embed):
             return self.embedding.vector(operation.text)
+        if isinstance(operation, EmbedMany):
+            return self.embedding.vectors(operation.texts)
         self._admit()
         client = None
         try:
@@ -83,9 +105,7 @@ class Drive:
                 except NoScriptError:
                     reply = client.execute_command(*_by_text(operation), **never_decode)
             else:
-                with client.pipeline(**_no_transaction(client)) as pipeline:
-                    _fill(pipeline, operation, never_decode)
-                    reply = self._replies(pipeline.execute(raise_on_error=False))
+                reply = self._pipelined(client, operation.commands, never_decode)
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
         except SemcacheError:
@@ -101,7 +121,11 @@ class Drive:
 
     async def _ado(self, operation: Operation) -> Any:
         if isinstance(operation, Embed):
+            if self._gathering is not None:
+                return await self._gathering.vector(operation.text)
             return await self.embedding.avector(operation.text)
+        if isinstance(operation, EmbedMany):
+            return await self.embedding.avectors(operation.texts)
         self._admit()
         try:
             client = await self.server.async_client()
@@ -121,13 +145,51 @@ class Drive:
                 except NoScriptError:
                     reply = await client.execute_command(*_by_text(operation), **never_decode)
             else:
-                async with client.pipeline(**_no_transaction(client)) as pipeline:
-                    _fill(pipeline, operation, never_decode)
-                    reply = self._replies(await pipeline.execute(raise_on_error=False))
+                reply = await self._apipelined(client, operation.commands, never_decode)
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
         self.server.breaker.succeeded()
         return reply
+
+    def _pipelined(
+        self, client: Any, commands: Sequence[Command | Script], never_decode: dict[str, bool]
+    ) -> list[Any]:
+        """The replies to a pipeline. Scripts that the server does not know go again, as text."""
+        replies: dict[int, Any] = {}
+        send = dict(enumerate(commands))
+        for number, command in _without_node(client, commands):
+            del send[number]
+            try:
+                replies[number] = self._asked.ask(client, command.arguments, never_decode)
+            except ResponseError as error:
+                replies[number] = error
+        words = _by_sha
+        while send:
+            with client.pipeline(**_no_transaction(client)) as pipeline:
+                _fill(pipeline, send, words, never_decode)
+                replies.update(zip(send, pipeline.execute(raise_on_error=False), strict=True))
+            send, words = _unknown(send, replies, words), _by_text
+        return self._replies([replies[number] for number in range(len(commands))])
+
+    async def _apipelined(
+        self, client: Any, commands: Sequence[Command | Script], never_decode: dict[str, bool]
+    ) -> list[Any]:
+        replies: dict[int, Any] = {}
+        send = dict(enumerate(commands))
+        for number, command in _without_node(client, commands):
+            del send[number]
+            try:
+                replies[number] = await self._asked.aask(client, command.arguments, never_decode)
+            except ResponseError as error:
+                replies[number] = error
+        words = _by_sha
+        while send:
+            async with client.pipeline(**_no_transaction(client)) as pipeline:
+                _fill(pipeline, send, words, never_decode)
+                given = await pipeline.execute(raise_on_error=False)
+                replies.update(zip(send, given, strict=True))
+            send, words = _unknown(send, replies, words), _by_text
+        return self._replies([replies[number] for number in range(len(commands))])
 
     def _admit(self) -> None:
         if not self.server.breaker.allows():
@@ -183,6 +245,35 @@ def _by_text(script: Script) -> tuple[Any, ...]:
     return ("EVAL", script.source.text, 1, script.key, *script.arguments)
 
 
-def _fill(pipeline: Any, operation: Pipeline, never_decode: dict[str, bool]) -> None:
-    for command in operation.commands:
-        pipeline.execute_command(*command.arguments, **never_decode)
+_Words = Callable[[Script], tuple[Any, ...]]
+
+
+def _fill(
+    pipeline: Any,
+    commands: Mapping[int, Command | Script],
+    words: _Words,
+    never_decode: dict[str, bool],
+) -> None:
+    for command in commands.values():
+        sent = words(command) if isinstance(command, Script) else command.arguments
+        pipeline.execute_command(*sent, **never_decode)
+
+
+def _without_node(client: Any, commands: Sequence[Command | Script]) -> list[tuple[int, Command]]:
+    """The commands that no pipeline of a cluster client can send."""
+    if not isinstance(client, CLIENTS):
+        return []
+    return [
+        (number, command)
+        for number, command in enumerate(commands)
+        if isinstance(command, Command) and _names_no_node(client, command)
+    ]
+
+
+def _unknown(
+    sent: Mapping[int, Command | Script], replies: Mapping[int, Any], words: _Words
+) -> dict[int, Command | Script]:
+    """The scripts that the server did not know by their SHA-1."""
+    if words is not _by_sha:
+        return {}
+    return {n: c for n, c in sent.items() if isinstance(replies[n], NoScriptError)}

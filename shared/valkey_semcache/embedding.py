@@ -135,6 +135,41 @@ class EmbeddingModel:
         """The same, without blocking the event loop."""
         return self._checked(await self._aembedded([_encodable(text)]))
 
+    def vectors(self, texts: Sequence[str]) -> list[Vector | EmbeddingError]:
+        """The unit vectors of `texts`, by one call of the model; an error in place of one that
+        cannot be compared.
+
+        Raises:
+            EmbeddingError: The model raised or took too long, or gave another number of vectors.
+        """
+        return self._each(self._embedded([_encodable(text) for text in texts]), len(texts))
+
+    async def avectors(self, texts: Sequence[str]) -> list[Vector | EmbeddingError]:
+        """The same, without blocking the event loop."""
+        embedded = await self._aembedded([_encodable(text) for text in texts])
+        return self._each(embedded, len(texts))
+
+    def _each(self, vectors: Any, count: int) -> list[Vector | EmbeddingError]:
+        try:
+            given = len(vectors)
+            rows = list(vectors)
+        except TypeError as error:
+            raise EmbeddingError(
+                f"The embedding model {self.identity} gave {type(vectors).__name__}, not a "
+                f"sequence of vectors for the {count} texts."
+            ) from error
+        if given != count:
+            raise EmbeddingError(
+                f"The embedding model {self.identity} gave {given} vectors for {count} texts."
+            )
+        found: list[Vector | EmbeddingError] = []
+        for row in rows:
+            try:
+                found.append(self._checked([row]))
+            except EmbeddingError as error:
+                found.append(error)
+        return found
+
     def _embedded(self, texts: list[str]) -> Any:
         try:
             if self.timeout is None:

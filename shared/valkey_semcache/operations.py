@@ -7,7 +7,8 @@ them out and sends back the outcome, or throws the error in.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
 from valkey_semcache.errors import ServerReplyError
@@ -35,16 +36,6 @@ class Nodes:
     __slots__ = ()
 
 
-class Pipeline:
-    """Several commands at once; the outcome is a list of replies, a `ServerReplyError` in place of
-    one that is an error."""
-
-    __slots__ = ("commands",)
-
-    def __init__(self, commands: list[Command]) -> None:
-        self.commands = commands
-
-
 class Source:
     """The text of a Lua script and the SHA-1 by which the server knows it."""
 
@@ -67,6 +58,16 @@ class Script:
         self.arguments = arguments
 
 
+class Pipeline:
+    """Several commands and scripts at once; the outcome is a list of replies, a `ServerReplyError`
+    in place of one that is an error."""
+
+    __slots__ = ("commands",)
+
+    def __init__(self, commands: Sequence[Command | Script]) -> None:
+        self.commands = commands
+
+
 class Embed:
     """One text to be embedded; the outcome is a `Vector` (see embedding.py)."""
 
@@ -76,9 +77,23 @@ class Embed:
         self.text = text
 
 
-Operation: TypeAlias = Command | Pipeline | Script | Embed | Nodes
+class EmbedMany:
+    """Several texts to be embedded at once; the outcome is a list of vectors, an `EmbeddingError`
+    in place of one that cannot be compared."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+
+Operation: TypeAlias = Command | Pipeline | Script | Embed | EmbedMany | Nodes
 T = TypeVar("T")
 Flow: TypeAlias = Generator[Operation, Any, T]
+
+
+batched: ContextVar[bool] = ContextVar("valkey_semcache_batched", default=False)
+"""Whether the flow that goes on is one of several: what it waited for was the whole batch."""
 
 
 def is_wrong_type(error: ServerReplyError) -> bool:

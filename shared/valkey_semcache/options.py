@@ -61,6 +61,7 @@ class Options(TypedDict, total=False):
     local: LocalTier | None
     refresh_after: float | None
     refresh: Callable[[Question], Any] | None
+    batch_window: float
     compress_over: int | None
     max_answer_bytes: int
     digest_key: bytes | str | None
@@ -147,6 +148,15 @@ def checked_refresh(share: object, refresh: object) -> float | None:
             f"refresh_after={share!r} is not allowed: it takes a number above 0 and below 1."
         )
     return float(share)
+
+
+def checked_window(value: object, option: str) -> float:
+    """Milliseconds to wait for others, 0 for not at all."""
+    if not _is_number(value) or not 0 <= value <= 1000:
+        raise ConfigurationError(
+            f"{option}={value!r} is not allowed: it takes milliseconds from 0 to 1000."
+        )
+    return float(value)
 
 
 def checked_seconds(value: object, option: str) -> float:

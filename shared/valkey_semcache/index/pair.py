@@ -17,7 +17,7 @@ from valkey_semcache.index.chooser import Chooser, Plan
 from valkey_semcache.index.contract import Candidate, Fields, IndexKind
 from valkey_semcache.index.generations import Generations
 from valkey_semcache.index.search import SearchIndex
-from valkey_semcache.operations import Flow
+from valkey_semcache.operations import Flow, batched
 
 WORTH = 1_000_000
 """Numbers in a scope's vectors (entries times dimensions) below which FLAT is quick, so that slow
@@ -112,6 +112,8 @@ class PairIndex:
         found: Sequence[Candidate] | None = None
         try:
             found, seconds = yield from self._search(plan, scope, vector, count)
+            if batched.get():
+                return found  # it took as long as a whole batch: nothing to learn from
             in_time = seconds < (plan.seconds or self._patience)
         except SearchTimeoutError:
             in_time = False
