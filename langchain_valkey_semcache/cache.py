@@ -9,7 +9,7 @@ import copy
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, Unpack
 
-from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
+from langchain_core.caches import RETURN_VAL_TYPE
 
 from langchain_valkey_semcache.answers import (
     calls_tools,
@@ -22,13 +22,14 @@ from langchain_valkey_semcache.asked import Asked
 from langchain_valkey_semcache.codec import GenerationCodec
 from langchain_valkey_semcache.embeddings import embedding_model
 from langchain_valkey_semcache.prompt import Context
+from langchain_valkey_semcache.removing import Removing
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
 from valkey_semcache.errors import UnknownTenantError
 from valkey_semcache.naming import Naming, QuestionFrom
 from valkey_semcache.options import TTL, Options, checked_choice, checked_flag
 
 
-class ValkeySemanticCache(BaseCache):
+class ValkeySemanticCache(Removing):
     """A semantic cache for LangChain: `set_llm_cache(ValkeySemanticCache(embeddings, url))`.
 
     A request is split: the last human message's text is compared by meaning; system prompt,
@@ -174,53 +175,6 @@ class ValkeySemanticCache(BaseCache):
             question, answer, how = stores
             await self.core.astore(question, answer, **how)
 
-    def delete(self, prompt: str, llm_string: str) -> bool:
-        """Remove the answer stored for just these words; whether there was one.
-
-        Args:
-            prompt: As LangChain hands it to a cache: `dumps(messages)`, or plain text.
-            llm_string: Likewise.
-
-        Raises:
-            ServerError: Valkey could not be reached or refused.
-            UnknownTenantError: It cannot be told whose answer is meant.
-            ValueError: The prompt cannot be read.
-        """
-        return self.core.delete(self._asked.read(prompt, llm_string))
-
-    async def adelete(self, prompt: str, llm_string: str) -> bool:
-        """The same as `delete`, without blocking the event loop."""
-        return await self.core.adelete(self._asked.read(prompt, llm_string))
-
-    def clear(
-        self,
-        *,
-        namespace: str | None = None,
-        llm_string: str | None = None,
-        model: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Remove this cache's entries, or those of one tenant, `llm_string` or model's name.
-
-        Raises:
-            TypeError: An argument is not one of these; nothing is removed then.
-            ServerError: Valkey could not be reached or refused.
-        """
-        _no_more(kwargs)
-        self.core.clear(namespace=namespace, identity=llm_string, model=model)
-
-    async def aclear(
-        self,
-        *,
-        namespace: str | None = None,
-        llm_string: str | None = None,
-        model: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """The same as `clear`, without blocking the event loop."""
-        _no_more(kwargs)
-        await self.core.aclear(namespace=namespace, identity=llm_string, model=model)
-
     def stats(self) -> Stats:
         """What this cache has done in this process."""
         return self.core.stats()
@@ -283,10 +237,3 @@ class ValkeySemanticCache(BaseCache):
             return None
         how = {"usage": usage_of(answer), "exact_only": calls_tools(answer)}
         return question, answer, how
-
-
-def _no_more(unknown: dict[str, Any]) -> None:
-    if unknown:
-        raise TypeError(
-            f"clear() takes namespace=, llm_string= and model=, not {', '.join(unknown)}."
-        )
