@@ -12,18 +12,22 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from llama_index.core.base.base_selector import MultiSelection, SingleSelection
 from llama_index.core.base.response.schema import (
     PydanticResponse,
     Response,
     StreamingResponse,
 )
-from llama_index.core.schema import NodeWithScore
+from llama_index.core.constants import DATA_KEY
+from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 from pydantic import BaseModel
 
 from llama_index_valkey_semcache.codec import OutputCodec
 from llama_index_valkey_semcache.stream import played
 from valkey_semcache.errors import NotStorableError, UnreadableError
+
+_KINDS = frozenset(("TextNode", "IndexNode", "ImageNode", "Node", "Document"))
 
 Kept: TypeAlias = Response | PydanticResponse | StreamingResponse
 """What is stored; of a stream the text lies in `response_txt`."""
@@ -50,7 +54,7 @@ class ResponseCodec:
         written = {
             **self._answer(answer),
             "nodes": nodes_to_json(answer.source_nodes),
-            "metadata": _faithful(answer.metadata, "its metadata"),
+            **_metadata(answer.metadata),
         }
         return json.dumps(written, separators=(",", ":")).encode()
 
@@ -63,9 +67,7 @@ class ResponseCodec:
         """
         try:
             stored = json.loads(content)
-            nodes, metadata = nodes_from_json(stored["nodes"]), stored["metadata"]
-            if not isinstance(metadata, dict | None):
-                raise UnreadableError("The stored response's metadata is no mapping.")
+            nodes, metadata = nodes_from_json(stored["nodes"]), _read_metadata(stored)
             if isinstance(stored.get("text"), str):
                 return Response(stored["text"], nodes, metadata)
             if isinstance(stored.get("stream"), str):
@@ -109,7 +111,7 @@ def nodes_from_json(written: Any) -> list[NodeWithScore]:
             `AttributeError`.
     """
     # Not by NodeWithScore's own JSON: its validation fails on the abstract class of a node.
-    return [NodeWithScore(node=json_to_doc(node), score=score) for node, score in written]
+    return [NodeWithScore(node=_read(node), score=score) for node, score in written]
 
 
 def _node(scored: NodeWithScore) -> list[Any]:
@@ -121,7 +123,7 @@ def _node(scored: NodeWithScore) -> list[Any]:
         raise NotStorableError(f"a source node's score is {score}")
     try:
         written = doc_to_json(node)
-        back = json_to_doc(json.loads(json.dumps(written)))
+        back = _read(json.loads(json.dumps(written)))
     except Exception as error:
         raise NotStorableError(
             f"a source node, {kind}, cannot be written as JSON: {error}"
@@ -131,12 +133,47 @@ def _node(scored: NodeWithScore) -> list[Any]:
     return [written, None if score is None else float(score)]
 
 
-def _faithful(value: Any, what: str) -> Any:
-    """`value`, if JSON gives it back as it is."""
+def _read(written: Any) -> BaseNode:
+    """A node out of the docstore's JSON, of a kind that is built of its fields alone."""
+    _check_kind(written)
+    return json_to_doc(written)
+
+
+def _check_kind(written: Any) -> None:
+    """Let through only kinds whose making reads no file and opens no URL.
+
+    Making an `ImageDocument` does both, so bytes in Valkey could have this process do so.
+    """
+    data = written[DATA_KEY]
+    if data["class_name"] not in _KINDS or "extra_info" in data:
+        raise ValueError(f"a node of the kind {data['class_name']!r} is not built from JSON")
+    if data.get("obj") is not None:
+        _check_kind(data["obj"])
+
+
+def _metadata(metadata: dict[str, Any] | None) -> dict[str, Any]:
+    """A response's metadata, and apart from it the choices that a router notes there."""
+    plain = metadata
+    chosen: dict[str, list[list[Any]]] = {}
+    if metadata is not None:
+        for name, value in metadata.items():
+            if type(value) is MultiSelection:
+                chosen[name] = [[one.index, one.reason] for one in value.selections]
+        plain = {name: value for name, value in metadata.items() if name not in chosen}
     try:
-        same = json.loads(json.dumps(value)) == value
+        same = json.loads(json.dumps(plain)) == plain
     except (TypeError, ValueError, RecursionError) as error:
-        raise NotStorableError(f"{what} cannot be written as JSON: {error}") from error
+        raise NotStorableError(f"its metadata cannot be written as JSON: {error}") from error
     if not same:
-        raise NotStorableError(f"{what} does not come back from JSON as it was")
-    return value
+        raise NotStorableError("its metadata does not come back from JSON as it was")
+    return {"metadata": plain, "chosen": chosen} if chosen else {"metadata": plain}
+
+
+def _read_metadata(stored: dict[str, Any]) -> dict[str, Any] | None:
+    metadata = stored["metadata"]
+    if not isinstance(metadata, dict | None):
+        raise UnreadableError("The stored response's metadata is no mapping.")
+    for name, choices in stored.get("chosen", {}).items():
+        selections = [SingleSelection(index=index, reason=reason) for index, reason in choices]
+        metadata[name] = MultiSelection(selections=selections)  # type: ignore[index]
+    return metadata
