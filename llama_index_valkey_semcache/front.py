@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractContextManager, aclosing, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from llama_index_valkey_semcache.identity import UnnamableError, model_identity
 from llama_index_valkey_semcache.listening import Heard
 from llama_index_valkey_semcache.prompt import Reading
 from llama_index_valkey_semcache.settings import Settings
-from llama_index_valkey_semcache.stream import Recording
+from llama_index_valkey_semcache.stream import Recording, aclosed_after, closed_after
 from valkey_semcache import Codec, Hit, Miss, Question, SemanticCache
 from valkey_semcache.blocks import Block
 
@@ -155,7 +155,7 @@ class Front:
     ) -> Generator[_C, None, None]:
         """A model's stream as it is; what it added up to is kept once it has ended by itself."""
         recording = Recording(heard)
-        with closing(chunks) if hasattr(chunks, "close") else nullcontext():
+        with closed_after(chunks):
             for chunk in chunks:
                 recording.add(chunk)
                 yield chunk
@@ -168,7 +168,7 @@ class Front:
     ) -> AsyncGenerator[_C, None]:
         """The same for async streams."""
         recording = Recording(heard)
-        async with aclosing(chunks) if hasattr(chunks, "aclose") else nullcontext():
+        async with aclosed_after(chunks):
             async for chunk in chunks:
                 recording.add(chunk)
                 yield chunk

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -73,6 +74,7 @@ def parameters(llm: LLM) -> dict[str, Any]:
     return named
 
 
+@lru_cache(maxsize=4096)
 def counts(name: str) -> bool:
     """Whether a field of this name is a parameter."""
     return not (name in _SEEN_IN_THE_PROMPT or _LEFT_OUT.search(name) or _COUNTED.fullmatch(name))
@@ -89,11 +91,16 @@ def _settings(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=4096)
+def _is_address(path: str) -> bool:
+    return bool(_BASE_URL.search(path))
+
+
 def _named(value: Any, path: str) -> Any:
     """`value` as JSON."""
     if isinstance(value, str) and not isinstance(value, enum.Enum):
         # A private address is nobody else's business, not even as an index's tag.
-        return hashlib.sha256(value.encode()).hexdigest() if _BASE_URL.search(path) else value
+        return hashlib.sha256(value.encode()).hexdigest() if _is_address(path) else value
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, enum.Enum):

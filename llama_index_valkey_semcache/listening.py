@@ -14,7 +14,12 @@ from typing import Any
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
-from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMCompletionEndEvent
+from llama_index.core.instrumentation.events.llm import (
+    LLMChatEndEvent,
+    LLMChatInProgressEvent,
+    LLMCompletionEndEvent,
+    LLMCompletionInProgressEvent,
+)
 
 from llama_index_valkey_semcache.answers import told_to_end, usage_of
 from valkey_semcache.blocks import Block
@@ -47,6 +52,10 @@ class Heard:
             self.cut = "the stream broke off"
         self.usage.update(usage_of(response))
 
+    def hear_part(self, chunk: Any) -> None:
+        """Take down how a stream was cut off: its last chunk may tell of tokens alone."""
+        self.cut = self.cut or cut_off(chunk.raw)
+
 
 class _Handler(BaseEventHandler):
     """Passes the ends of models' calls on to those who listen."""
@@ -57,11 +66,12 @@ class _Handler(BaseEventHandler):
 
     def handle(self, event: BaseEvent, **_: Any) -> None:
         listeners = _LISTENERS.value()
-        if (
-            listeners
-            and isinstance(event, LLMChatEndEvent | LLMCompletionEndEvent)
-            and event.response is not None
-        ):
+        if not listeners:
+            return
+        if isinstance(event, LLMChatInProgressEvent | LLMCompletionInProgressEvent):
+            for listener in listeners:
+                listener.hear_part(event.response)
+        elif isinstance(event, LLMChatEndEvent | LLMCompletionEndEvent) and event.response:
             for listener in listeners:
                 listener.hear(event.response)
 

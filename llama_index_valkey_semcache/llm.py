@@ -22,8 +22,8 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.llm import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 
+from llama_index_valkey_semcache.codec import ChatCodec, CompletionCodec
 from llama_index_valkey_semcache.front import Asked, Front
-from llama_index_valkey_semcache.predict import CHAT, COMPLETION
 from llama_index_valkey_semcache.prompt import read_completion, read_messages
 from llama_index_valkey_semcache.settings import Mode, Settings
 from llama_index_valkey_semcache.stream import aplayed, played
@@ -31,6 +31,8 @@ from llama_index_valkey_semcache.structured import StructuredPredictingLLM
 from llama_index_valkey_semcache.wrapped import WrappedLLM
 from valkey_semcache import ConfigurationError, SemanticCache
 from valkey_semcache.options import TTL
+
+_CHAT, _COMPLETION = ChatCodec(), CompletionCodec()
 
 
 class SemanticCacheLLM(StructuredPredictingLLM):
@@ -54,8 +56,9 @@ class SemanticCacheLLM(StructuredPredictingLLM):
             the cache's own.
         ttl: Seconds an entry lives, or a `timedelta`; None for the cache's own.
         cache_tool_calls: Whether calls for tools are stored too, for the very words.
-        should_store: A function from a model's answer (a `ChatResponse`, a
-            `CompletionResponse`, or an object of the class asked for) to whether it is stored.
+        should_store: A function from a model's answer to whether it is stored: a `ChatResponse`
+            or a `CompletionResponse`; for a template its text, or an object of the class asked
+            for.
 
     Raises:
         ConfigurationError: `llm` or `cache` is not one, `llm` is one that must be wrapped in
@@ -195,10 +198,10 @@ class SemanticCacheLLM(StructuredPredictingLLM):
     # What is asked
 
     def _chat(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Asked | None:
-        return self._front.asked(lambda: read_messages(messages), call, CHAT)
+        return self._front.asked(lambda: read_messages(messages), call, _CHAT)
 
     def _completion(self, prompt: str, formatted: bool, call: dict[str, Any]) -> Asked | None:
-        return self._front.asked(lambda: read_completion(prompt, formatted), call, COMPLETION)
+        return self._front.asked(lambda: read_completion(prompt, formatted), call, _COMPLETION)
 
 
 def _checked_llm(llm: object) -> LLM:

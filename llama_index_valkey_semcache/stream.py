@@ -9,7 +9,13 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import aclosing, closing
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    closing,
+    nullcontext,
+)
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import (
@@ -95,12 +101,23 @@ def _with_text(response: Response, text: str) -> Response:
     return response.model_copy(update={"message": message.model_copy(update={"blocks": blocks})})
 
 
+def closed_after(chunks: Any) -> AbstractContextManager[Any]:
+    """Closes a stream after a block, if it can be closed: any iterator may be one."""
+    return closing(chunks) if hasattr(chunks, "close") else nullcontext()
+
+
+def aclosed_after(chunks: Any) -> AbstractAsyncContextManager[Any]:
+    """The same for async streams."""
+    return aclosing(chunks) if hasattr(chunks, "aclose") else nullcontext()
+
+
 def overheard(chunks: Generator[_C, None, None], heard: Heard) -> Generator[_C, None, None]:
     """A stream as it is, the models behind each of its chunks heard."""
-    with closing(chunks):
+    with closed_after(chunks):
+        following = iter(chunks)
         while True:
             with heard.listening():
-                chunk = next(chunks, _END)
+                chunk = next(following, _END)
             if isinstance(chunk, _End):
                 return
             yield chunk
@@ -108,10 +125,11 @@ def overheard(chunks: Generator[_C, None, None], heard: Heard) -> Generator[_C, 
 
 async def aoverheard(chunks: AsyncGenerator[_C, None], heard: Heard) -> AsyncGenerator[_C, None]:
     """The same for async streams."""
-    async with aclosing(chunks):
+    async with aclosed_after(chunks):
+        following = aiter(chunks)
         while True:
             with heard.listening():
-                chunk = await anext(chunks, _END)
+                chunk = await anext(following, _END)
             if isinstance(chunk, _End):
                 return
             yield chunk

@@ -89,12 +89,13 @@ class StructuredPredictingLLM(PredictingLLM):
         found = front.find(asked)
         if found is not None:
             return played(found)
-        chunks = front.llm.stream_structured_predict(
-            output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-        )
+        heard = Heard()
+        with heard.listening():
+            chunks = front.llm.stream_structured_predict(
+                output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
+            )
         if asked is None:
             return chunks
-        heard = Heard()
         return front.recorded(asked, overheard(chunks, heard), heard)
 
     async def astream_structured_predict(
@@ -110,12 +111,13 @@ class StructuredPredictingLLM(PredictingLLM):
         found = await front.afind(asked)
         if found is not None:
             return aplayed(found)
-        chunks = await front.llm.astream_structured_predict(
-            output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-        )
+        heard = Heard()
+        with heard.listening():
+            chunks = await front.llm.astream_structured_predict(
+                output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
+            )
         if asked is None:
             return chunks
-        heard = Heard()
         return front.arecorded(asked, aoverheard(chunks, heard), heard)
 
     def _asked_for_output(

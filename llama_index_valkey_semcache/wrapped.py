@@ -69,7 +69,9 @@ class WrappedLLM(FunctionCallingLLM):
         return getattr(self._front.llm, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_") or isinstance(getattr(type(self), name, None), property):
+        kind = type(self)
+        own = name in kind.model_fields and name not in self._mirrored  # a subclass's
+        if own or name.startswith("_") or isinstance(getattr(kind, name, None), property):
             super().__setattr__(name, value)
         else:
             setattr(self._front.llm, name, value)

@@ -134,6 +134,8 @@ def test_it_is_taken_wherever_an_llm_is(shared: ValkeySemanticCache) -> None:
 
 def test_a_subclass_of_ones_own(shared: ValkeySemanticCache) -> None:
     class Mine(SemanticCacheLLM):
+        volume: int = 5
+
         @property
         def shout(self) -> str:
             return str(self.name).upper()
@@ -143,3 +145,6 @@ def test_a_subclass_of_ones_own(shared: ValkeySemanticCache) -> None:
     assert llm.complete(REWORDED).additional_kwargs["semantic_cache"]
     assert (llm.shout, copy.deepcopy(llm).shout) == ("COUNTING", "COUNTING")
     assert type(copy.copy(llm)) is Mine
+    llm.volume = 11
+    assert llm.volume == 11
+    assert not hasattr(llm.inner, "volume")

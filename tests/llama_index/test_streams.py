@@ -191,6 +191,32 @@ async def test_a_stream_that_was_cut_off_is_not_kept(cache: ValkeySemanticCache,
     assert cache.stats().not_stored == {"finish_reason length": 1}
 
 
+async def test_a_template_whose_stream_was_cut_off_is_not_kept(
+    cache: ValkeySemanticCache, way: Way
+) -> None:
+    class Counted(EchoLLM):  # the last chunk tells of tokens alone
+        def stream_complete(self, *args: Any, **kwargs: Any) -> Any:
+            for chunk in super().stream_complete(*args, **kwargs):
+                yield chunk
+            yield chunk.model_copy(update={"delta": "", "raw": {"choices": [], "usage": {}}})
+
+        @llm_chat_callback()
+        def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Any:
+            return super().stream_chat(messages, **kwargs)
+
+    inner = Counted()
+    inner._finish = "length"
+    llm = SemanticCacheLLM(inner, cache)
+    template = PromptTemplate("Question: {query_str}")
+    await chunks(way, llm.stream, template, query_str=ASKED)
+    inner._finish = "stop"
+    await way(llm.predict, template, query_str=ASKED)
+    inner._finish = "length"
+    await way(llm.predict, template, query_str="which wine goes with fish")
+    assert cache.stats().stored == 1
+    assert cache.stats().not_stored == {"finish_reason length": 2}
+
+
 async def test_a_stream_of_nothing_is_not_kept(cache: ValkeySemanticCache, way: Way) -> None:
     llm = SemanticCacheLLM(MockLLMWithNonyieldingChatStream(), cache)
     assert await chunks(way, llm.stream_chat, user(ASKED)) == []

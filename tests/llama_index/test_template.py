@@ -194,14 +194,23 @@ async def test_a_model_with_a_predict_of_its_own_is_left_to_it(
 
         def stream(self, prompt: Any, **given: Any) -> Any:
             self._asked.append("stream")
-            yield from ("by itself, ", "in words")
+            return iter(("by itself, ", "in words"))  # which cannot be closed
 
         async def astream(self, prompt: Any, **given: Any) -> Any:
-            async def tokens() -> Any:
-                for token in self.stream(prompt, **given):
-                    yield token
+            return Tokens(self.stream(prompt, **given))
 
-            return tokens()
+    class Tokens:
+        def __init__(self, tokens: Any) -> None:
+            self.tokens = tokens
+
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> Any:
+            try:
+                return next(self.tokens)
+            except StopIteration:
+                raise StopAsyncIteration from None
 
     inner = Own()
     llm = SemanticCacheLLM(inner, cache)
