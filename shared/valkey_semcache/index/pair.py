@@ -8,6 +8,7 @@ is replaced is in generations.py.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -24,6 +25,7 @@ WORTH = 1_000_000
 replies have another cause. 2,600 vectors of 384."""
 
 _TRIES = 3  # of a look-up whose index is replaced while it asks
+_IN_TIME = 0.85  # of a time limit: a later reply may be what was found when it ran out
 _SHARE = 0.8  # of the client's time limit that the server may search for
 
 
@@ -140,11 +142,15 @@ class PairIndex:
         index = current if plan.algorithm == "HNSW" else self._flat
         if index is None:
             raise IndexLostError("The index is gone from the server.")
-        seconds = self._patience if plan.seconds is None else min(plan.seconds, self._patience)
         started = time.perf_counter()
-        found = yield from index.nearest(scope, vector, count, _milliseconds(seconds))
+        found = yield from index.nearest(scope, vector, count, self._limit_ms(plan))
         self._searched(plan.algorithm)
         return found, time.perf_counter() - started
+
+    def _limit_ms(self, plan: Plan) -> int:
+        """How long the server may search, as FT.SEARCH takes it: 2 ms to a minute."""
+        seconds = self._patience if plan.seconds is None else min(plan.seconds, self._patience)
+        return min(60_000, max(2, math.ceil(1000 * seconds)))
 
     def _grow(self, scope: str) -> Flow[None]:
         """Have HNSW built if the scope has outgrown FLAT and not merely a slow moment."""
@@ -160,7 +166,7 @@ class PairIndex:
     def _entries(self, flat: SearchIndex, scope: str) -> Flow[int]:
         """How many entries a scope has; where the release cannot tell, those of all scopes."""
         if self._counts:
-            entries = yield from flat.count(scope, _milliseconds(self._patience))
+            entries = yield from flat.count(scope, self._limit_ms(Plan("FLAT")))
             if entries is not None:
                 return entries
             self._counts = False
@@ -174,8 +180,3 @@ class PairIndex:
         yield from graph.lost(graph.current)
         if graph.current is None and self._flat is None:
             yield from graph.begin(at_once=True)
-
-
-def _milliseconds(seconds: float) -> int:
-    """A time limit as FT.SEARCH takes it: at least 1, at most a minute."""
-    return min(60_000, max(1, round(1000 * seconds)))

@@ -42,6 +42,19 @@ return 1
 """Give an entry a new answer, and leave all else of it; 0 if it is gone. ARGV: TTL in ms or 0,
 the envelope."""
 
+LOCK = Source("""
+if redis.call('HSETNX', KEYS[1], 'o', ARGV[1]) == 0 then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+""")
+"""Take a lock that is free. ARGV: who takes it, milliseconds until it is free again."""
+
+UNLOCK = Source("""
+if redis.call('HMGET', KEYS[1], 'o')[1] ~= ARGV[1] then return 0 end
+return redis.call('UNLINK', KEYS[1])
+""")
+"""Free a lock, unless it is another one's by now. ARGV: who took it."""
+
 STORE_ALIAS = Source("""
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
