@@ -2,6 +2,7 @@
 # make test   the whole suite
 # make test-llama-index-openai   the LlamaIndex adapter with LlamaIndex's own client of OpenAI, in
 #             an environment of its own
+# make soak   faults for eight minutes; writes benchmarks/RELIABILITY.md
 # make lint   ruff, mypy, and whether the package builds
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ OPENAI_VENV ?= .venv-llama-index-openai
 # numpy's small products crawl with more BLAS threads than one.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-llama-index-openai lint clean
+.PHONY: demo test test-llama-index-openai soak lint clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/semcache demo
@@ -21,6 +22,9 @@ test: $(VENV)/.dev
 
 test-llama-index-openai: $(OPENAI_VENV)/.ready
 	$(OPENAI_VENV)/bin/python -m pytest -q tests/llama_index/test_openai.py
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.soak
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
