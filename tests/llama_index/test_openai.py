@@ -138,6 +138,12 @@ async def test_answers_that_were_cut_off_are_not_kept(
     await way(llm.chat, user("cut off"))
     await chunks(way, llm.stream_chat, user("cut off"))
     assert cache.stats().not_stored == {"finish_reason length": 2}
+    counted = model(server, additional_kwargs={"stream_options": {"include_usage": True}})
+    llm = SemanticCacheLLM(counted, cache)  # whose last chunk tells of tokens alone
+    await chunks(way, llm.stream_chat, user("cut off"))
+    await chunks(way, llm.stream, PromptTemplate("{query_str}"), query_str="cut off")
+    await way(llm.predict, PromptTemplate("{query_str}"), query_str="cut off")
+    assert cache.stats().not_stored == {"finish_reason length": 5}
 
 
 async def test_rag(server: OpenAIServer, cache: ValkeySemanticCache, way: Way) -> None:
