@@ -170,19 +170,19 @@ async def test_what_never_expires_is_never_due(plain: Served, way: Way) -> None:
 
 
 async def test_a_lock_that_cannot_be_had_serves_the_old_answer(plain: Served, way: Way) -> None:
-    """Here: a user who may not SET."""
+    """Here: a user who may not set what is not there yet."""
     async with cache_on(plain) as cache:
         await way(cache.store, ASKED, "old")
     (key,) = plain.entries()
     wait_until_due(plain, key)
     plain.admin.acl_setuser(
-        "noset", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-set"]
+        "nolock", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-hsetnx"]
     )
-    options = {"url": plain.url.replace("://", "://noset:x@")}
+    options = {"url": plain.url.replace("://", "://nolock:x@")}
     async with cache_on(plain, **options) as cache:
         assert (await way(cache.lookup, ASKED)).answer == "old"
         assert cache.stats().errors == {"ServerReplyError": 1}
-    plain.admin.acl_deluser("noset")
+    plain.admin.acl_deluser("nolock")
 
 
 async def test_clear_takes_locks_along(plain: Served, way: Way) -> None:

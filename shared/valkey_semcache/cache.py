@@ -28,6 +28,7 @@ from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.local import LocalTier
 from valkey_semcache.many import ManyAtOnce
 from valkey_semcache.notes import Notes
+from valkey_semcache.one_call import OneCall
 from valkey_semcache.options import (
     TTL,
     checked_choice,
@@ -55,7 +56,7 @@ from valkey_semcache.stats import Counters, Stats
 from valkey_semcache.tenants import Tenants
 
 
-class SemanticCache(ManyAtOnce, Indexing, Removing):
+class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
     """Answers kept in Valkey, found by their question's words or by their meaning.
 
     Nothing is connected or asked before the first use. Look-ups and stores never raise for

@@ -6,6 +6,8 @@ sync and the async loop differ in nothing but `await`.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ from valkey_semcache.operations import (
     Nodes,
     Operation,
     Script,
+    Sleep,
 )
 from valkey_semcache.server.asking import Asked
 from valkey_semcache.server.cluster import CLIENTS, anodes_of, drop_connections, nodes_of
@@ -85,6 +88,8 @@ class Drive:
             return self.embedding.vector(operation.text)
         if isinstance(operation, EmbedMany):
             return self.embedding.vectors(operation.texts)
+        if isinstance(operation, Sleep):
+            return time.sleep(operation.seconds)
         self._admit()
         client = None
         try:
@@ -126,6 +131,8 @@ class Drive:
             return await self.embedding.avector(operation.text)
         if isinstance(operation, EmbedMany):
             return await self.embedding.avectors(operation.texts)
+        if isinstance(operation, Sleep):
+            return await asyncio.sleep(operation.seconds)
         self._admit()
         try:
             client = await self.server.async_client()

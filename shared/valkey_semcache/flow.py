@@ -64,6 +64,7 @@ class Flows:
         self._local = local
         self._serving = Serving(self._entries, self._logs, counters, notes, policy, local)
         self._exact = ExactTier(self._entries, self._serving)
+        self.exact = self._exact.find
         storing = Storing(self._serving, notes, self._index, self._vector, counters, policy, local)
         self.store, self.delete, self.reject = storing.store, storing.delete, storing.reject
         self._opened: VectorIndex | None = None

@@ -87,7 +87,16 @@ class EmbedMany:
         self.texts = texts
 
 
-Operation: TypeAlias = Command | Pipeline | Script | Embed | EmbedMany | Nodes
+class Sleep:
+    """Wait for so many seconds."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+Operation: TypeAlias = Command | Pipeline | Script | Embed | EmbedMany | Nodes | Sleep
 T = TypeVar("T")
 Flow: TypeAlias = Generator[Operation, Any, T]
 

@@ -7,12 +7,14 @@ fails, the old answer serves on, and another caller's turn comes.
 
 from __future__ import annotations
 
+import secrets
 import time
 
 from valkey_semcache.answer import Envelope
 from valkey_semcache.entries import milliseconds
 from valkey_semcache.errors import SemcacheError
-from valkey_semcache.operations import Command, Flow
+from valkey_semcache.index.scripts import LOCK
+from valkey_semcache.operations import Flow, Script
 from valkey_semcache.stats import Counters
 
 LOCK_SECONDS = 30.0
@@ -44,11 +46,11 @@ class Renewing:
             return False
         left = min(LOCK_SECONDS, max(0.0, envelope.expires - now))
         try:
-            reply = yield Command("SET", lock_of(key), "1", "NX", "PX", milliseconds(left))
+            won = yield Script(LOCK, lock_of(key), secrets.token_hex(8), milliseconds(left))
         except SemcacheError as error:
             self._counters.failed("taking the lock of a renewal", error)
             return False
-        return bool(reply)
+        return bool(won)
 
 
 def lock_of(key: str) -> str:

@@ -32,6 +32,7 @@ class Stats(Shown):
         not_stored: Answers not written, by reason.
         errors: By kind of error; each was a miss or an answer not stored.
         embeddings: Texts embedded.
+        coalesced: Calls of `get_or_call` that another one's answer was shared with.
         renewed: Entries renewed in place, before they expired.
         saved_tokens: Tokens of the answers served instead of asked for, by name.
         breaker: State of the circuit breaker: closed, open or half-open.
@@ -58,6 +59,7 @@ class Stats(Shown):
     outgrown: int = 0
     answer_bytes: Mapping[str, int] = field(default_factory=dict)
     renewed: int = 0
+    coalesced: int = 0
 
     @property
     def lookups(self) -> int:
@@ -77,6 +79,7 @@ class Stats(Shown):
             ("misses", _listed(self.misses)),
             ("stored", str(self.stored)),
             ("renewed", str(self.renewed)),
+            ("coalesced", str(self.coalesced)),
             ("answer bytes", _listed(self.answer_bytes)),
             ("not stored", _listed(self.not_stored)),
             ("errors", _listed(self.errors)),
@@ -109,7 +112,7 @@ class Counters:
             name: Counter()
             for name in (
                 *("hits", "misses", "stored", "not_stored", "errors", "embeddings", "saved"),
-                *("searches", "bytes", "renewed"),
+                *("searches", "bytes", "renewed", "coalesced"),
             )
         }
         self._warned: dict[str, float] = {}
@@ -166,4 +169,5 @@ class Counters:
             outgrown=index.outgrown if index else 0,
             answer_bytes=counts["bytes"],
             renewed=sum(counts["renewed"].values()),
+            coalesced=sum(counts["coalesced"].values()),
         )

@@ -25,7 +25,6 @@ ENTRIES = (
     *("+evalsha", "+eval"),  # each store is one script, and what is in it must be allowed too:
     *("+type", "+hset", "+hdel", "+persist", "+pexpire"),  # an entry
     "+exists",  # a promoted wording
-    "+set",  # the lock on an entry that is being renewed
     "+hsetnx",  # the cache's meta hash
 )
 """Entries, which are alike under both kinds of index."""
