@@ -117,6 +117,32 @@ async def test_output_cls(real: ValkeySemanticCache, way: Way, mode: str) -> Non
         assert inner.calls == calls
 
 
+class Answered(BaseModel):
+    """An answer, which is what LlamaIndex streams of an object."""
+
+    answer: str
+
+
+class Answering(EchoLLM):
+    def _answer(self, prompt: str) -> str:
+        return '{"answer": "press the red button"}'
+
+
+@pytest.mark.parametrize("mode", ["refine", "compact"])
+async def test_output_cls_streaming(real: ValkeySemanticCache, way: Way, mode: str) -> None:
+    bare, inner = Answering(), Answering()
+    options: dict[str, Any] = {"response_mode": mode, "output_cls": Answered, "streaming": True}
+    uncached = await ask(way, engine(bare, **options), ASKED)
+    assert uncached == "press the red button"
+    cached = engine(SemanticCacheLLM(inner, real), **options)
+    for _ in range(2):
+        assert await ask(way, cached, ASKED) == uncached
+        assert inner.calls == bare.calls
+    if mode == "compact":
+        assert await ask(way, cached, REWORDED) == uncached
+        assert inner.calls == bare.calls
+
+
 async def test_a_structured_llm_around_the_cache(real: ValkeySemanticCache, way: Way) -> None:
     bare, inner = EchoLLM(), EchoLLM()
     uncached = await way(engine(bare.as_structured_llm(Said)).query, ASKED)
