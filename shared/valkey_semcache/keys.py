@@ -18,8 +18,8 @@ _HEX = b"[0-9a-f]{%d}" % DIGEST_LENGTH
 
 def our_pattern(name: str) -> re.Pattern[bytes]:
     """Matches, as a whole, the keys that a cache of this name writes."""
-    parts = (_literal(name), _HEX, _HEX, _HEX, _HEX, _HEX)
-    return re.compile(b"%s:(?:meta|(?:lock:)?%s:%s:%s|log:%s:%s)" % parts)
+    parts = (_literal(name), _HEX, _HEX, _HEX, _HEX, _HEX, _HEX)
+    return re.compile(b"%s:(?:meta|(?:lock:)?%s:%s:%s|log:%s:%s|quota:%s)" % parts)
 
 
 def entry_pattern(name: str, embedding: str | None = None) -> re.Pattern[bytes]:

@@ -32,6 +32,7 @@ class Stats(Shown):
         not_stored: Answers not written, by reason.
         errors: By kind of error; each was a miss or an answer not stored.
         embeddings: Texts embedded.
+        evicted: Entries removed because their tenant had too many.
         coalesced: Calls of `get_or_call` that another one's answer was shared with.
         renewed: Entries renewed in place, before they expired.
         saved_tokens: Tokens of the answers served instead of asked for, by name.
@@ -60,6 +61,7 @@ class Stats(Shown):
     answer_bytes: Mapping[str, int] = field(default_factory=dict)
     renewed: int = 0
     coalesced: int = 0
+    evicted: int = 0
 
     @property
     def lookups(self) -> int:
@@ -80,6 +82,7 @@ class Stats(Shown):
             ("stored", str(self.stored)),
             ("renewed", str(self.renewed)),
             ("coalesced", str(self.coalesced)),
+            ("evicted", str(self.evicted)),
             ("answer bytes", _listed(self.answer_bytes)),
             ("not stored", _listed(self.not_stored)),
             ("errors", _listed(self.errors)),
@@ -112,7 +115,7 @@ class Counters:
             name: Counter()
             for name in (
                 *("hits", "misses", "stored", "not_stored", "errors", "embeddings", "saved"),
-                *("searches", "bytes", "renewed", "coalesced"),
+                *("searches", "bytes", "renewed", "coalesced", "evicted"),
             )
         }
         self._warned: dict[str, float] = {}
@@ -170,4 +173,5 @@ class Counters:
             answer_bytes=counts["bytes"],
             renewed=sum(counts["renewed"].values()),
             coalesced=sum(counts["coalesced"].values()),
+            evicted=sum(counts["evicted"].values()),
         )

@@ -81,6 +81,27 @@ ARGV: the question's text digest; how many rejections make an entry one that is 
 by meaning, so that what every look-up reads of it stays small.
 """
 
+QUOTA = Source("""
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'zset' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
+local left = redis.call('PTTL', KEYS[1])
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+if ARGV[4] == '0' then
+  redis.call('PERSIST', KEYS[1])
+elseif left ~= -1 and left < tonumber(ARGV[4]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+end
+local gone = redis.call('ZRANGE', KEYS[1], 0, -1 - tonumber(ARGV[3]))
+if #gone > 1000 then gone = {unpack(gone, 1, 1000)} end
+if #gone > 0 then redis.call('ZREM', KEYS[1], unpack(gone)) end
+return gone
+""")
+"""Note an entry in its tenant's list; the keys of those that are one too many, oldest first.
+
+ARGV: the entry's key; the time; how many the tenant may have; the entry's TTL in ms or 0. The list
+outlives all its entries.
+"""
+
 LOG = Source("""
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'zset' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end

@@ -33,6 +33,9 @@ FLAT = ("+zrange", "+zadd", "+pttl", "+zscore", "+zrem")
 """The flat index's log of each scope. A server that has the module valkey-search nevertheless
 needs a release's `SEARCH` as well: `clear()` asks it to drop an index, in case there is one."""
 
+QUOTA = ("+zrange", "+zadd", "+pttl", "+zrem")
+"""With `max_entries_per_namespace=`, in addition; the flat index has them anyway."""
+
 SEARCH: Mapping[str, tuple[str, ...]] = {
     "1.0": ("+@search",),
     "1.2": ("+ft.info", "+ft.create", "+ft.search", "+ft.dropindex"),
