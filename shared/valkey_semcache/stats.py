@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from valkey_semcache.index.contract import VectorIndex
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.outcome import Hit, Miss
+from valkey_semcache.prices import priced
 from valkey_semcache.shown import Shown
 
 logger = logging.getLogger("valkey_semcache")
@@ -36,6 +38,8 @@ class Stats(Shown):
         coalesced: Calls of `get_or_call` that another one's answer was shared with.
         renewed: Entries renewed in place, before they expired.
         saved_tokens: Tokens of the answers served instead of asked for, by name.
+        saved_by_model: The same, by model.
+        hits_by_model: Of how many answers these tokens are, by model.
         breaker: State of the circuit breaker: closed, open or half-open.
         index: The index in use, or None before the first use of one.
         searches: Searches by meaning, by what served them: valkey-search's `FLAT` or `HNSW`
@@ -62,6 +66,8 @@ class Stats(Shown):
     renewed: int = 0
     coalesced: int = 0
     evicted: int = 0
+    saved_by_model: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    hits_by_model: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def lookups(self) -> int:
@@ -72,6 +78,15 @@ class Stats(Shown):
     def hit_rate(self) -> float:
         """Share of look-ups that hit, 0 to 1; 0 before the first."""
         return sum(self.hits.values()) / self.lookups if self.lookups else 0.0
+
+    @property
+    def saved_usd(self) -> dict[str, Decimal]:
+        """US dollars that the saved tokens would have cost, about, by model.
+
+        By the prices that come with the package `genai-prices` (extra `prices`), without asking
+        anybody; empty without it. Models that it does not know are left out.
+        """
+        return priced(self.saved_by_model, self.hits_by_model)
 
     def _rows(self) -> list[tuple[str, str]]:
         return [
@@ -88,6 +103,7 @@ class Stats(Shown):
             ("errors", _listed(self.errors)),
             ("embeddings", str(self.embeddings)),
             ("saved tokens", _listed(self.saved_tokens)),
+            *(("saved USD", f"{usd:.4f} {model}") for model, usd in self.saved_usd.items()),
             ("breaker", self.breaker),
             ("index", self._index()),
             ("searches", _listed(self.searches)),
@@ -114,10 +130,11 @@ class Counters:
         self._counts: dict[str, Counter[str]] = {
             name: Counter()
             for name in (
-                *("hits", "misses", "stored", "not_stored", "errors", "embeddings", "saved"),
+                *("hits", "misses", "stored", "not_stored", "errors", "embeddings", "priced"),
                 *("searches", "bytes", "renewed", "coalesced", "evicted"),
             )
         }
+        self._saved: dict[str, Counter[str]] = {}  # by model
         self._warned: dict[str, float] = {}
 
     def seen(self, outcome: Hit | Miss) -> None:
@@ -125,7 +142,9 @@ class Counters:
         with self._lock:
             if isinstance(outcome, Hit):
                 self._counts["hits"][outcome.tier] += 1
-                self._counts["saved"].update(outcome.usage)
+                if outcome.usage:
+                    self._saved.setdefault(outcome.model, Counter()).update(outcome.usage)
+                    self._counts["priced"][outcome.model] += 1
             else:
                 self._counts["misses"][outcome.reason] += 1
 
@@ -157,6 +176,7 @@ class Counters:
         """The numbers as of now."""
         with self._lock:
             counts = {name: dict(counter) for name, counter in self._counts.items()}
+            saved = {model: Counter(tokens) for model, tokens in self._saved.items()}
         return Stats(
             hits=counts["hits"],
             misses=counts["misses"],
@@ -164,7 +184,9 @@ class Counters:
             not_stored=counts["not_stored"],
             errors=counts["errors"],
             embeddings=sum(counts["embeddings"].values()),
-            saved_tokens=counts["saved"],
+            saved_tokens=dict(sum(saved.values(), Counter())),
+            saved_by_model=saved,
+            hits_by_model=counts["priced"],
             breaker=breaker,
             index=index.kind if index else None,
             searches=counts["searches"],
