@@ -33,7 +33,10 @@ def replayed(
     metadata = dict(message.response_metadata)
     common = {name: metadata[name] for name in _ON_EVERY_CHUNK if name in metadata}
     for content in _pieces(message.content):
-        yield _chunk(AIMessageChunk(content=content, response_metadata=dict(common), id=message_id))
+        part = AIMessageChunk(
+            content=content, response_metadata=dict(common), name=message.name, id=message_id
+        )
+        yield _chunk(part)
     last = AIMessageChunk(
         content="" if isinstance(message.content, str) else [],
         additional_kwargs=message.additional_kwargs,
