@@ -38,6 +38,7 @@ BAD = [
     ("on_error", ["ignore", None, True]),
     ("max_semantic_chars", [-1, 1.5, "10", True, None]),
     ("volatile", ["abc", ["("], [1], 5]),
+    ("features", [True, "numbers", ["numbers"]]),
     ("store_questions", [None, 1, "no"]),
     ("promote", [None, 1, "no"]),
     ("refresh_after", [0, 1, -1, "0.8", True, NAN]),

@@ -20,6 +20,7 @@ from valkey_semcache.compression import MAX_ANSWER_BYTES
 from valkey_semcache.digest import Digests
 from valkey_semcache.drive import Drive
 from valkey_semcache.embedding import EmbeddingModel
+from valkey_semcache.features import Features, checked_features
 from valkey_semcache.flow import Flows
 from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.index.search import Parameters
@@ -108,6 +109,9 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
         store_questions: False keeps the questions' texts out of Valkey.
         promote: True remembers a wording that hit by meaning, so that it hits exactly, with
             no embedding, the next time.
+        features: Function from a question's text to strings that must be the same for two
+            questions to meet, beside what the cache finds itself (numbers, dates, quotations,
+            links, code, script). If it raises, the question is found by its very words only.
         local: `LocalTier()` holds copies of what was served or stored in this process, for 30 s
             unless told otherwise; None holds none.
         refresh_after: Share of its life, such as 0.8, from which on an entry is renewed: it is
@@ -172,6 +176,7 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
         local: LocalTier | None = None,
         refresh_after: float | None = None,
         refresh: Refresh | None = None,
+        features: Features | None = None,
         batch_window: float = 0.0,
         compress_over: int | None = 1024,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
@@ -246,6 +251,8 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
             url,
             client,
             async_client,
+            checked_features(features),
+            self._features_failed,
             timeout,
             checked_seconds(connect_timeout, "connect_timeout"),
             checked_choice(cluster, "cluster", ("auto", True, False)),

@@ -103,6 +103,12 @@ class Core:
             if self._raises:
                 raise error
 
+    def _features_failed(self, error: Exception) -> None:
+        """Count and log an error of `features=`; the question is found by its very words only."""
+        self._counters.failed("features=", error)
+        if self._raises:
+            raise error
+
     # Steps shared by the sync and the async methods
 
     def _address(self, question: Question | str) -> Address:

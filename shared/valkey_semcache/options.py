@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeGuard
 
@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     on_error: Literal["miss", "raise"]
     max_semantic_chars: int
     volatile: Sequence[str | re.Pattern[str]]
+    features: Callable[[str], Iterable[str]] | None
     ttl_jitter: float
     sliding: bool
     max_age: float | timedelta | None

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from valkey_semcache.digest import FORMAT, Digests
 from valkey_semcache.errors import ConfigurationError
-from valkey_semcache.features import exact_features
+from valkey_semcache.features import Features, exact_features, own_features
 
 # A line that is indented, or a fence that `exact_features` does not read as code.
 _LAID_OUT = re.compile(r"\n[ \t]+\S|^~~~", re.MULTILINE)
@@ -94,6 +94,8 @@ class Addressing:
             truncates them or blurs their parts.
         volatile: Patterns whose matches are taken out of text and context before anything
             else (today's date, a request id).
+        features: Finds more that must match to the letter than `exact_features` does.
+        failed: Told of each error of `features`; may raise it. The question is exact-only then.
     """
 
     def __init__(
@@ -102,6 +104,8 @@ class Addressing:
         digests: Digests,
         max_semantic_chars: int,
         volatile: Sequence[str | re.Pattern[str]] = (),
+        features: Features | None = None,
+        failed: Callable[[Exception], None] | None = None,
     ) -> None:
         self.prefix = prefix
         self.digests = digests
@@ -109,6 +113,8 @@ class Addressing:
         # The same few namespaces, models and identities come again and again.
         self._recurring = lru_cache(maxsize=1024)(digests)
         self.volatile = tuple(re.compile(pattern) for pattern in volatile)
+        self._own_features = features
+        self._failed = failed
 
     def address(self, question: Question, namespace: str) -> Address:
         """The address of `question`, in `namespace` unless it names one of its own."""
@@ -117,11 +123,11 @@ class Addressing:
         if self.volatile:
             text, context = self._steady(text), self._steady_context(context)
         reason = self._exact_reason(question, text)
+        features: tuple[str, ...] = ()
         if not reason:
-            features = exact_features(text)
+            reason, features = self._features(text)
+        if not reason:
             text = normalised(text)
-        else:
-            features = ()
         if question.namespace is not None:
             namespace = question.namespace
         namespace_digest = self._recurring("namespace", namespace)
@@ -141,6 +147,17 @@ class Addressing:
             identity_digest=identity_digest,
             exact_reason=reason,
         )
+
+    def _features(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """Why the text is exact-only, "" if it is not, and what must match to the letter."""
+        if self._own_features is None:
+            return "", exact_features(text)
+        try:
+            return "", exact_features(text) + own_features(self._own_features, text)
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            if self._failed is not None:
+                self._failed(error)
+            return f"features= raised {type(error).__name__}", ()
 
     def _steady(self, text: str) -> str:
         """`text` without its volatile parts."""
