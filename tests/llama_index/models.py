@@ -24,8 +24,13 @@ from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.llms.mock import MockLLM
+from llama_index.core.program import LLMTextCompletionProgram
+from llama_index.core.types import BasePydanticProgram
 
 from tests.embedders import hashed
+
+STREAMS_OBJECTS = LLMTextCompletionProgram.stream_call is not BasePydanticProgram.stream_call
+"""Whether this release streams objects also from models that call no functions."""
 
 
 class CountingLLM(CustomLLM):
@@ -83,11 +88,17 @@ class EchoLLM(MockLLM):
     """
 
     _asked: list[str] = PrivateAttr(default_factory=list)
+    _chatting: bool = PrivateAttr(default=True)
     _fail_at: int | None = PrivateAttr(default=None)
     _finish: str = PrivateAttr(default="stop")
 
     def __init__(self, chatting: bool = True, **kwargs: Any) -> None:
-        super().__init__(is_chat_model=chatting, **kwargs)
+        super().__init__(**kwargs)
+        self._chatting = chatting  # as MockLLM's is_chat_model of later releases
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return super().metadata.model_copy(update={"is_chat_model": self._chatting})
 
     @property
     def asked(self) -> list[str]:

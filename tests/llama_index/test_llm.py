@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.llms import mock
 from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.tools import FunctionTool
 
 from llama_index_valkey_semcache import MiniLMEmbedding, SemanticCacheLLM, ValkeySemanticCache
+from llama_index_valkey_semcache.compat import THINKING
 from tests.conftest import Way
 from tests.llama_index.models import CountingLLM, HashingEmbedding
 from tests.llama_index.test_structured import Said
@@ -23,6 +24,7 @@ from valkey_semcache import ConfigurationError
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"
+TAKES_FILES = "IOBase" in str(ImageBlock.model_fields["image"].annotation)
 
 
 def user(text: str, *before: ChatMessage) -> list[ChatMessage]:
@@ -151,6 +153,8 @@ async def test_several_texts_around_images_are_exact_only(
     assert inner.calls == 2
 
 
+@pytest.mark.skipif(not TAKES_FILES, reason="this release's images take no open files")
+@pytest.mark.skipif(not THINKING, reason="this release takes no open files")
 async def test_an_open_file_counts_by_its_bytes_and_is_left_as_it_was(
     cache: ValkeySemanticCache, way: Way
 ) -> None:
@@ -167,6 +171,8 @@ async def test_an_open_file_counts_by_its_bytes_and_is_left_as_it_was(
         assert inner.calls == number
 
 
+@pytest.mark.skipif(not TAKES_FILES, reason="this release's images take no open files")
+@pytest.mark.skipif(not THINKING, reason="this release takes no open files")
 async def test_a_stream_that_reading_would_use_up_is_not_cached(
     cache: ValkeySemanticCache, way: Way
 ) -> None:
@@ -205,7 +211,9 @@ async def test_tools_are_the_inner_models(cache: ValkeySemanticCache, way: Way) 
         return a
 
     tool = FunctionTool.from_defaults(add)
-    llm = SemanticCacheLLM(MockFunctionCallingLLM(is_chat_model=True), cache)
+    if not hasattr(mock, "MockFunctionCallingLLM"):
+        pytest.skip("this release has no such mock")
+    llm = SemanticCacheLLM(mock.MockFunctionCallingLLM(is_chat_model=True), cache)
     assert isinstance(llm, FunctionCallingLLM)
     assert llm.metadata.is_function_calling_model
     response = await way(llm.chat_with_tools, [tool], user_msg=ASKED)

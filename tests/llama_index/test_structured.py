@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 from llama_index_valkey_semcache import SemanticCacheLLM, ValkeySemanticCache
 from llama_index_valkey_semcache.codec import OutputCodec
 from tests.conftest import Way
-from tests.llama_index.models import EchoLLM, ToolLLM
+from tests.llama_index.models import STREAMS_OBJECTS, EchoLLM, ToolLLM
 from valkey_semcache import NotStorableError, UnreadableError
 
 ASKED = "how do i reset the password of my account"
@@ -57,6 +57,7 @@ async def test_whole_and_streamed(cache: ValkeySemanticCache, way: Way, chatting
     assert inner.calls == 3
 
 
+@pytest.mark.skipif(not STREAMS_OBJECTS, reason="this release streams none")
 async def test_what_was_streamed_is_served_whole(cache: ValkeySemanticCache, way: Way) -> None:
     inner = EchoLLM()
     llm = SemanticCacheLLM(inner, cache)
@@ -151,9 +152,11 @@ async def test_an_answer_that_does_not_fit_is_not_kept(
         with pytest.raises(ValueError, match="text"):
             await way(llm.structured_predict, Said, template(), **given)
         assert inner.calls == number
-    await last(way, llm.stream_structured_predict, Said, template(), **given)
     assert cache.stats().stored == 0
-    assert cache.stats().not_stored == {"not storable": 1}
+    if STREAMS_OBJECTS:
+        await last(way, llm.stream_structured_predict, Said, template(), **given)
+        assert cache.stats().stored == 0
+        assert cache.stats().not_stored == {"not storable": 1}
 
 
 async def test_a_structured_llm_asks_as_a_chat_does(cache: ValkeySemanticCache, way: Way) -> None:
