@@ -27,7 +27,13 @@ from valkey_semcache.operations import (
     Sleep,
 )
 from valkey_semcache.server.asking import Asked
-from valkey_semcache.server.cluster import CLIENTS, anodes_of, drop_connections, nodes_of
+from valkey_semcache.server.cluster import (
+    CLIENTS,
+    anodes_of,
+    drop_connections,
+    lost_in_cluster,
+    nodes_of,
+)
 from valkey_semcache.server.connect import Server, decodes
 
 T = TypeVar("T")
@@ -113,6 +119,8 @@ class Drive:
                 reply = self._pipelined(client, operation.commands, never_decode)
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
+        except AttributeError as error:
+            raise self._translated(lost_in_cluster(client, error)) from error
         except SemcacheError:
             raise
         except BaseException:
@@ -134,6 +142,7 @@ class Drive:
         if isinstance(operation, Sleep):
             return await asyncio.sleep(operation.seconds)
         self._admit()
+        client = None
         try:
             client = await self.server.async_client()
             never_decode = {"NEVER_DECODE": True} if decodes(client) else {}
@@ -155,6 +164,8 @@ class Drive:
                 reply = await self._apipelined(client, operation.commands, never_decode)
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
+        except AttributeError as error:
+            raise self._translated(lost_in_cluster(client, error)) from error
         self.server.breaker.succeeded()
         return reply
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import valkey.asyncio.cluster
 import valkey.cluster
+from valkey.exceptions import ConnectionError as LostConnectionError
 from valkey.exceptions import ResponseError
 
 from valkey_semcache.errors import ConfigurationError
@@ -86,6 +87,20 @@ async def anodes_of(client: Any) -> list[Any]:
     if isinstance(client, valkey.asyncio.cluster.ValkeyCluster):
         await client.initialize()
     return nodes_of(client)
+
+
+def lost_in_cluster(client: Any, error: AttributeError) -> Exception:
+    """The connection error behind an AttributeError of a cluster client.
+
+    When a node fails, valkey-py's cluster clients close the connections to all nodes and look
+    them up anew. Other threads and tasks that are just using those find None in their place.
+
+    Raises:
+        AttributeError: It is another client, and so another mistake.
+    """
+    if not isinstance(client, CLIENTS):
+        raise error
+    return LostConnectionError(f"closed while the cluster was looked up anew ({error})")
 
 
 def drop_connections(client: Any) -> None:
