@@ -82,7 +82,7 @@ async def test_several_turns(openai: OpenAIServer, make: Make, way: Way) -> None
 @tool
 def weather(city: str) -> str:
     """Says how the weather is."""
-    return f"sunny in {city}"
+    return "sunny"  # not the city: the model would take it for a wish
 
 
 async def test_tools(openai: OpenAIServer, make: Make, way: Way) -> None:
