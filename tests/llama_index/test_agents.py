@@ -112,7 +112,7 @@ async def test_calls_for_tools_are_cached_if_asked_for(
     real: ValkeySemanticCache, kind: Any, script: Any, streaming: bool
 ) -> None:
     inner = ToolLLM(script)
-    agent = kind(SemanticCacheLLM(inner, real, cache_tool_calls=True), streaming)
+    agent = kind(SemanticCacheLLM(inner, real, cache_tool_calls=True, threshold=0.5), streaming)
     del used[:]
     for _ in range(2):
         assert await answer(agent, ASKED) == "It is 5."

@@ -133,7 +133,7 @@ async def test_output_cls_streaming(real: ValkeySemanticCache, way: Way, mode: s
     bare, inner = Answering(), Answering()
     options: dict[str, Any] = {"response_mode": mode, "output_cls": Answered, "streaming": True}
     uncached = await ask(way, engine(bare, **options), ASKED)
-    assert uncached == "press the red button"
+    assert "press the red button" in uncached  # alone, or as JSON in older releases
     cached = engine(SemanticCacheLLM(inner, real), **options)
     for _ in range(2):
         assert await ask(way, cached, ASKED) == uncached

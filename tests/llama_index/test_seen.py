@@ -137,7 +137,6 @@ async def test_hits_emit_no_event_of_an_llm_and_misses_those_of_the_model(
 
     bare = EchoLLM()
     await each_way_of_asking(bare, way, ASKED)
-    ways = bare.calls  # releases differ in which models can stream objects
     uncached = listening.llm()
     listening.heard.clear()
     async with ValkeySemanticCache(HashingEmbedding(), **plain.options) as cache:
