@@ -83,11 +83,12 @@ class Cluster:
 
     def keys(self, pattern: str) -> list[bytes]:
         """Keys on all primaries that run."""
-        found: list[bytes] = []
-        for node in self.primaries():
-            with self.client(node) as client:
-                found += client.scan_iter(pattern, count=1000)
-        return found
+        return [key for node in self.primaries() for key in self.keys_on(node, pattern)]
+
+    def keys_on(self, node: PlainValkey, pattern: str) -> list[bytes]:
+        """Keys on one node."""
+        with self.client(node) as client:
+            return list(client.scan_iter(pattern, count=1000))
 
     # Who is who.
 
@@ -101,12 +102,16 @@ class Cluster:
         """Those that run and take writes."""
         return [x for x in self.running() if self.on(x, "ROLE")[0] == b"master"]
 
+    def replicas(self) -> list[PlainValkey]:
+        """Those that run and follow a primary."""
+        return [x for x in self.running() if self.on(x, "ROLE")[0] == b"slave"]
+
     def owner_of(self, key: bytes) -> PlainValkey:
         """The primary of a key."""
         slot = self.slot_of(key)
         for node in self.primaries():
             for line in self.on(node, "CLUSTER", "NODES").splitlines():
-                if "myself" in line and any(slot in _range(x) for x in line.split()[8:]):
+                if b"myself" in line and any(slot in _range(x) for x in line.split()[8:]):
                     return node
         raise LookupError(key)
 
@@ -119,15 +124,22 @@ class Cluster:
         infos = [self.on(node, "CLUSTER", "INFO") for node in self.running()]
         return all(b"cluster_state:ok" in info and known in info for info in infos)
 
+    def is_served(self) -> bool:
+        """Whether each node that runs sees primaries alive for all slots."""
+        infos = [self.on(node, "CLUSTER", "INFO") for node in self.running()]
+        return all(b"cluster_slots_ok:16384" in info for info in infos)
+
+    def replicate(self) -> None:
+        """Wait until replicas have all that their primaries hold now."""
+        for node in self.primaries():
+            sent = self.on(node, "ROLE")[1]
+            wait_until(lambda: all(int(x[2]) >= sent for x in self.on(node, "ROLE")[2]))  # noqa: B023
+
     def is_whole(self) -> bool:
         """Whether each node that runs sees all slots served, and replicas follow."""
-        for node in self.running():
-            if b"cluster_slots_ok:16384" not in self.on(node, "CLUSTER", "INFO"):
-                return False
-            role = self.on(node, "ROLE")
-            if role[0] == b"slave" and role[3] != b"connected":
-                return False
-        return self.is_known_to_all()
+        roles = [self.on(node, "ROLE") for node in self.running()]
+        follow = all(role[3] == b"connected" for role in roles if role[0] == b"slave")
+        return follow and self.is_served() and self.is_known_to_all()
 
     # What happens to it.
 
@@ -145,8 +157,9 @@ class Cluster:
 
     def fail_over(self, replica: PlainValkey) -> None:
         """Make a replica the primary, in agreement with the one that was, and wait for it."""
+        before = self.primaries()
         self.on(replica, "CLUSTER", "FAILOVER")
-        wait_until(lambda: self.on(replica, "ROLE")[0] == b"master")
+        wait_until(lambda: len(now := self.primaries()) == len(before) and now != before)
 
     def move_slot(self, slot: int, source: PlainValkey, target: PlainValkey) -> None:
         """Move a slot key by key, as `--cluster reshard` does."""

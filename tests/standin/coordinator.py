@@ -93,6 +93,13 @@ class Coordinator:
 
         self._spawn(remind())
 
+    def known_to_primary(self, topology: Topology) -> list[tuple[bytes, Entry]]:
+        """What the primary of a replica, which sees the cluster so, knows of the indexes."""
+        me = topology.myself
+        ports = [x.port for x in topology.nodes if me is not None and x.id == me.shard]
+        primary = self.members.get(ports[0]) if ports else None
+        return list(primary.entries.items()) if primary is not None else []
+
     async def search(
         self, origin: SearchModule, topology: Topology, items: list[bytes], query: Query
     ) -> Partial:

@@ -66,6 +66,7 @@ class SearchModule:
             )
         try:
             full = await mirror.sync()
+            await self._follow_primary(mirror)
             if full is not None and name in REFUSED_WHEN_FULL:
                 return full
             if mirror.topology.is_replica and "write" in self.release.command_flags[name]:
@@ -139,6 +140,13 @@ class SearchModule:
             items = None if entry.items is None else list(entry.items)
             await self._apply(mirror, name, items and read_schema(self.release, items))
 
+    async def _follow_primary(self, mirror: Mirror) -> None:
+        """A replica gets the indexes along with its primary's data."""
+        if self._coordinator is not None and mirror.topology.is_replica and not self.entries:
+            for name, entry in self._coordinator.known_to_primary(mirror.topology):
+                await self.take(name, entry)
+            await mirror.sync()
+
     def _forget(self) -> None:
         """The process behind is another one, which was told of no index yet."""
         self.entries.clear()
@@ -210,6 +218,7 @@ class SearchModule:
         """What this node of a cluster finds."""
         mirror = self._mirror(0)
         await mirror.sync()
+        await self._follow_primary(mirror)
         index, query = self._query(mirror, items)
         found = find(index, query)
         if query.no_content or is_count_alone(query):

@@ -208,6 +208,11 @@ class StandIn:
 
     async def _hang_up(self) -> None:
         if self._listener is not None:
+            # Who has just been let in is waited for: behind a closed listener asyncio loses them.
+            for sock in self._listener.sockets:
+                asyncio.get_running_loop().remove_reader(sock.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._listener.close()
             self._listener = None
         if self._coordinator is not None:

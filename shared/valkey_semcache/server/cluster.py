@@ -18,6 +18,7 @@ from valkey_semcache.server.deadline import ClusterDeadlineParser
 
 CLIENTS = (valkey.cluster.ValkeyCluster, valkey.asyncio.cluster.ValkeyCluster)
 _QUESTION = ("INFO", "cluster")
+_MOST_FORMER = 32  # nodes; a task is done with one long before as many have followed
 
 
 class _CheckingSSLConnection(valkey.SSLConnection):
@@ -35,6 +36,40 @@ class _Cluster(valkey.cluster.ValkeyCluster):
         super().on_connect(connection)  # type: ignore[no-untyped-call]
         connection.set_parser(ClusterDeadlineParser)
         connection._parser.on_connect(connection)
+
+
+class _AsyncCluster(valkey.asyncio.cluster.ValkeyCluster):
+    """Closes connections of former nodes for good.
+
+    When a node fails, valkey-py closes the connections to all of them and replaces the nodes. A
+    task that is just using one connects it again, and nobody closes that.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._former: list[Any] = []
+
+    async def initialize(self) -> _AsyncCluster:
+        """Learn the nodes, if they are not known or no longer."""
+        if self._initialize:
+            before = self._nodes()
+            await super().initialize()
+            known = {id(node) for node in (*self._nodes(), *self._former)}
+            self._former += [node for node in before if id(node) not in known]
+            while len(self._former) > _MOST_FORMER:
+                await self._former.pop(0).disconnect()
+        return self
+
+    async def aclose(self) -> None:
+        """Close all connections, also those of former nodes."""
+        await super().aclose()
+        for node in (*self._nodes(), *self._former):
+            await node.disconnect()
+        self._former.clear()
+
+    def _nodes(self) -> list[Any]:
+        held = self.nodes_manager
+        return [*held.nodes_cache.values(), *held.startup_nodes.values()]
 
 
 def is_cluster(client: Any) -> bool:
@@ -68,7 +103,7 @@ def async_cluster_client(arguments: dict[str, Any]) -> Any:
     """An async cluster client that starts from the node that `arguments` name."""
     arguments = _allowed(arguments)
     tls = arguments.pop("connection_class", None) is not None
-    return valkey.asyncio.cluster.ValkeyCluster(
+    return _AsyncCluster(
         cluster_error_retry_attempts=1,
         connection_error_retry_attempts=0,
         require_full_coverage=False,

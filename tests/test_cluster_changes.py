@@ -1,0 +1,149 @@
+"""A cluster that changes while it is used: slots move, replicas take over, a primary dies.
+
+The criterion is what the servers hold in the end: all of that is found, and nothing else is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.cluster import SHARDS, Cluster
+from tests.conftest import Way
+from tests.embedders import HashingEmbedder
+from tests.waiting import wait_until
+from tests.words import word
+from valkey_semcache import Question, SemanticCache
+
+SCOPES = 5
+AT_ONCE = 4
+MOST = 1000  # stores and look-ups, together
+SLOTS_MOVED = 20
+
+
+@pytest.fixture(scope="module", params=["flat", "search"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Three primaries with a replica each, for each index."""
+    release = "1.2.1" if request.param == "search" else None
+    with Cluster(release, replicas=1, node_timeout=500) as cluster:  # type: ignore[arg-type]
+        yield cluster
+
+
+@pytest.fixture
+def whole(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, empty and with all nodes alive."""
+    yield cluster
+    for node in cluster.nodes:
+        if not node.running:
+            cluster.restart(node)
+    wait_until(cluster.is_whole)
+    for node in cluster.primaries():
+        cluster.on(node, "FLUSHALL")
+
+
+def question(number: int, more: str = "") -> Question:
+    """A question that shares no word with another number's, in one of a few scopes."""
+    words = (word(number + 10_000 * place) for place in range(6))
+    return Question(" ".join(words) + more, context=f"context {number % SCOPES}")
+
+
+@dataclass
+class Work:
+    """Stores and look-ups, a few at a time, and what came of them."""
+
+    way: Way
+    writer: SemanticCache
+    reader: SemanticCache
+    stored: set[int] = field(default_factory=set)
+    wrong: list[tuple[int, Any]] = field(default_factory=list)
+    done: int = 0
+
+    async def run(self, meanwhile: Callable[[], None]) -> None:
+        """Work until `meanwhile` has ended, and as much again as makes `MOST` in all."""
+        changes = asyncio.create_task(asyncio.to_thread(meanwhile))
+        numbers = itertools.count()
+
+        async def some() -> None:
+            while not changes.done() or self.done < MOST:
+                number = next(numbers)
+                if await self._call(self.writer.store, question(number), str(number)):
+                    self.stored.add(number)
+                earlier = number // 2
+                await self.look_up(earlier, " please" if number % 3 else "")
+                self.done += 2
+
+        await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+        await changes
+
+    async def settle(self) -> None:
+        """Wait until the cache trusts the cluster again."""
+        while "error" in repr(await self._call(self.reader.lookup, question(0))):
+            await asyncio.sleep(0.01)
+
+    async def look_up(self, number: int, more: str = "") -> bool:
+        """Whether it hits; with another number's answer it never may."""
+        found = await self._call(self.reader.lookup, question(number, more))
+        if found and found.answer != str(number):
+            self.wrong.append((number, found))
+        return bool(found)
+
+    async def _call(self, method: Any, *args: Any) -> Any:
+        """Sync calls in threads, so that they come at the same time as well."""
+        if self.way.name == "sync":
+            return await asyncio.to_thread(method, *args)
+        return await self.way(method, *args)
+
+
+def held(cluster: Cluster, index: str, numbers: set[int], cache: SemanticCache) -> set[int]:
+    """Of these questions, those whose entries the servers hold, and may meet by meaning."""
+    entries, noted = set(), set()
+    for node in cluster.primaries():
+        with cluster.client(node) as client:
+            for key in client.scan_iter("semcache:*", count=1000):
+                _, kind, *rest = key.decode().split(":")
+                if kind == "log":
+                    members = client.zrange(key, 0, -1)
+                    noted |= {f"semcache:{':'.join(rest)}:{member.decode()}" for member in members}
+                else:
+                    entries.add(key.decode())
+    kept = entries & noted if index == "flat" else entries
+    return {number for number in numbers if cache._address(question(number)).key in kept}
+
+
+async def test_nothing_is_lost_that_the_servers_kept(whole: Cluster, way: Way) -> None:
+    """A replica takes over as planned, slots move, and then a primary dies."""
+    index = "search" if whole.release else "flat"
+    options: dict[str, Any] = {"index": index, "timeout": 20.0, "similarity_threshold": 0.8}
+    async with (
+        SemanticCache(HashingEmbedder(), whole.url, **options) as writer,
+        SemanticCache(HashingEmbedder(), whole.url, **options) as reader,
+    ):
+        work = Work(way, writer, reader)
+        safe: set[int] = set()
+
+        def changes() -> None:
+            wait_until(lambda: len(work.stored) > 50)
+            whole.fail_over(whole.replicas()[0])
+            source, target = whole.primaries()[:2]
+            for key in whole.keys_on(source, "semcache:*")[:SLOTS_MOVED]:
+                whole.move_slot(whole.slot_of(key), source, target)
+            assert writer.stats().errors == reader.stats().errors == {}, "planned changes"
+            safe.update(work.stored)
+            whole.replicate()
+            whole.kill(whole.primaries()[1])
+            wait_until(lambda: len(whole.primaries()) == SHARDS and whole.is_served())
+
+        await work.run(changes)
+        await work.settle()
+        kept = held(whole, index, set(range(work.done // 2)), writer)
+        assert kept >= safe
+        assert len(safe) > 50
+        missed = {number for number in kept if not await work.look_up(number, " please")}
+        missed |= {number for number in list(kept)[:50] if not await work.look_up(number)}
+        assert missed == set(), "the servers have it"
+        assert work.wrong == []
