@@ -115,14 +115,16 @@ async def test_answers_not_to_be_given_to_others_are_not_stored(
     }
 
 
+@pytest.mark.parametrize("role", ["tool", "function", "assistant", "system"])
 async def test_a_last_message_that_is_not_the_users_is_exact_only(
-    cache: ValkeySemanticCache, way: Way
+    cache: ValkeySemanticCache, way: Way, role: str
 ) -> None:
     inner = CountingLLM()
     llm = SemanticCacheLLM(inner, cache)
     for asked in (ASKED, ASKED, REWORDED):
-        await way(llm.chat, [ChatMessage(role="tool", content=asked)])
+        await way(llm.chat, [*user("Go on."), ChatMessage(role=role, content=asked)])
     assert inner.calls == 2
+    assert cache.stats().embeddings == 0
 
 
 async def test_an_image_must_be_the_same(cache: ValkeySemanticCache, way: Way) -> None:
