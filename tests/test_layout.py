@@ -76,16 +76,16 @@ async def test_meta_says_format_kind_dimension_and_generation(served: Served, wa
 
 async def test_the_flat_index_keeps_a_log(plain: Served, way: Way) -> None:
     async with cache_on(plain, ttl=100) as cache:
-        for text in ("one", "two", "one"):
+        for text in ("red", "green", "red"):
             await way(cache.store, text, "x")
         (log,) = plain.admin.scan_iter(f"{plain.name}:log:*")
         members = plain.admin.zrange(log, 0, -1, withscores=True)
         assert [version for _, version in members] == [2, 3, 3]
         assert members[-1][0].startswith(b"~")
         assert 99_000 < plain.admin.pttl(log) <= 100_000
-        await way(cache.store, "three", "x", ttl=None)
+        await way(cache.store, "blue", "x", ttl=None)
         assert plain.admin.pttl(log) == -1
-        await way(cache.store, "four", "x", ttl=1)
+        await way(cache.store, "grey", "x", ttl=1)
         assert plain.admin.pttl(log) == -1, "the log outlives all its entries"
 
 
@@ -95,8 +95,8 @@ async def test_a_newer_format_is_left_alone_and_damage_is_removed(served: Served
         (key,) = served.entries()
         good = served.admin.hget(key, "p")
         newer = good[:2] + bytes([FORMAT + 1]) + good[3:]
-        signed = good[:3] + bytes([2]) + good[4:]
-        for foreign in (newer, signed):
+        unknown = good[:3] + bytes([8]) + good[4:]
+        for foreign in (newer, unknown):
             served.admin.hset(key, "p", foreign)
             assert not await way(cache.lookup, ASKED)
             assert not await way(cache.lookup, REWORDED)

@@ -18,9 +18,10 @@ Layout, integers and floats big-endian:
 | 4 + n | length of the private header, and the header: JSON with the model's name `m`, the question's text `q`, the usage `u`; each left out when there is none |
 | rest | the content, as the codec wrote it |
 
-Compression is of the content, encryption of private header and content together, and a
-signature's bytes stand at the end. This release writes the first of the three flags, and leaves
-entries that carry another alone.
+Compression is of the content. What is signed or encrypted is opened before it gets here (see
+sealing.py): encryption is of everything from the private header's length on, with a nonce of 12
+bytes before it and a tag of 16 at its end (AES-GCM); a signature adds 16 bytes of the vector's digest
+and an HMAC-SHA-256 of 32.
 """  # noqa: E501 - a table's row is one line
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Envelope:
         model: The model's name, or "".
         question: The text that was answered, or None when texts are not kept.
         usage: Token counts of the answer, by name.
+        sealed: Digest of the vector that the entry was signed with; None for one not signed.
     """
 
     place: bytes
@@ -68,6 +70,7 @@ class Envelope:
     model: str = ""
     question: str | None = None
     usage: Mapping[str, int] | None = None
+    sealed: bytes | None = None
 
     def pack(self, compress_over: int | None = None) -> bytes:
         """The envelope as bytes.
@@ -102,16 +105,19 @@ def place_of(key: str) -> bytes:
     return bytes.fromhex(scope + text)
 
 
-def unpack(data: bytes, max_answer_bytes: int = MAX_ANSWER_BYTES) -> Envelope:
+def unpack(
+    data: bytes, max_answer_bytes: int = MAX_ANSWER_BYTES, sealed: bytes | None = None
+) -> Envelope:
     """Read an envelope.
 
     Args:
         data: What `pack` gave.
+        sealed: Digest of the vector that it was signed with, if it was.
         max_answer_bytes: Bytes that its content may have; looked at before decompressing it.
 
     Raises:
         AnswerTooLargeError: Its content has more.
-        NewerFormatError: A newer release wrote it, or it is signed or encrypted.
+        NewerFormatError: A newer release wrote it, or it has yet to be opened.
         UnreadableError: It is no envelope, or a damaged one.
     """
     try:
@@ -146,12 +152,40 @@ def unpack(data: bytes, max_answer_bytes: int = MAX_ANSWER_BYTES) -> Envelope:
                 model=private.get("m", ""),
                 question=private.get("q"),
                 usage=private.get("u"),
+                sealed=sealed,
             )
         )
     except UnreadableError:
         raise
     except (struct.error, ValueError, AttributeError, RecursionError) as error:
         raise UnreadableError(f"The stored envelope is damaged: {type(error).__name__}.") from error
+
+
+def flags_of(data: bytes) -> int:
+    """The flags of an envelope.
+
+    Raises:
+        NewerFormatError: A newer release wrote it.
+        UnreadableError: It is none.
+    """
+    if len(data) < _HEAD.size or data[:2] != _MAGIC:
+        raise UnreadableError("The stored bytes are no envelope of valkey-semcache.")
+    if data[2] > FORMAT:
+        raise NewerFormatError(
+            f"The entry has format {data[2]}; this release reads format {FORMAT}. Update "
+            "valkey-semcache to read it."
+        )
+    return data[3]
+
+
+def with_flags(data: bytes, flags: int) -> bytes:
+    """The same envelope with other flags."""
+    return data if data[3] == flags else b"".join((data[:3], bytes((flags,)), data[4:]))
+
+
+def public_length(data: bytes) -> int:
+    """Bytes of an envelope that are never encrypted: the head and the codec's name."""
+    return _HEAD.size + data[_HEAD.size - 1]
 
 
 def _checked(envelope: Envelope) -> Envelope:

@@ -7,15 +7,21 @@ miss; one that a newer release or another codec wrote is a miss and is left alon
 from __future__ import annotations
 
 from valkey_semcache.answer import Envelope, place_of, unpack
+from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import (
     AnswerTooLargeError,
+    ForgedError,
     NewerFormatError,
     ServerReplyError,
     UnreadableError,
 )
 from valkey_semcache.operations import Argument, Command, Flow, is_wrong_type
 from valkey_semcache.question import Address
+from valkey_semcache.sealing import Seal, digest_of, is_closed
 from valkey_semcache.stats import Counters
+
+_KEYLESS = Seal()
+"""Reads what others have signed, for those who ask for no signature."""
 
 
 class Entries:
@@ -24,11 +30,48 @@ class Entries:
     Args:
         counters: Where they are counted.
         max_answer_bytes: Larger answers are not read.
+        compress_over: Answers of more bytes are compressed where that helps; None for none.
+        seal: Signs and encrypts them, if they are to be.
     """
 
-    def __init__(self, counters: Counters, max_answer_bytes: int) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        max_answer_bytes: int,
+        compress_over: int | None = None,
+        seal: Seal | None = None,
+    ) -> None:
         self._counters = counters
         self._max_answer_bytes = max_answer_bytes
+        self._compress_over = compress_over
+        self._seal = seal
+
+    @property
+    def are_signed(self) -> bool:
+        """Whether only signed entries are read."""
+        return self._seal is not None and self._seal.signs
+
+    def packed(
+        self,
+        key: str,
+        envelope: Envelope,
+        vector: Vector | None = None,
+        sealed: bytes | None = None,
+    ) -> bytes:
+        """An envelope as it is stored.
+
+        Args:
+            key: The entry's.
+            envelope: The envelope.
+            vector: The entry's vector, if it has one.
+            sealed: That vector's digest, where it alone is known.
+        """
+        data = envelope.pack(self._compress_over)
+        if self._seal is None:
+            return data
+        if sealed is None:
+            sealed = digest_of(None if vector is None else vector.tobytes())
+        return self._seal.close(key, data, sealed)
 
     def read(self, key: str) -> Flow[bytes | None]:
         """An entry's envelope as bytes. A key of another type is none of ours and gives way."""
@@ -45,7 +88,14 @@ class Entries:
         """An entry's envelope; one that cannot be read is deleted. One that is newer or larger
         than this cache reads is left alone, for those who do."""
         try:
-            envelope = unpack(data, self._max_answer_bytes)
+            sealed = None
+            seal = self._seal
+            if seal is None and is_closed(data):
+                seal = _KEYLESS
+            if seal is not None:
+                opened = seal.open(key, data)
+                data, sealed = opened.data, opened.vector
+            envelope = unpack(data, self._max_answer_bytes, sealed)
             if envelope.place != place_of(key):
                 raise UnreadableError("The envelope belongs to another entry.")
             return envelope
@@ -54,14 +104,21 @@ class Entries:
         except AnswerTooLargeError as error:
             self._counters.failed("reading an entry", error)
             return None
-        except UnreadableError:
-            yield from self.remove_unreadable(key)
+        except UnreadableError as error:
+            yield from self.remove_unreadable(key, error)
             return None
 
-    def remove_unreadable(self, key: str) -> Flow[None]:
-        """Delete an entry that nobody can read, and say so."""
-        self._counters.count("errors", "UnreadableError")
-        self._counters.warn("unreadable", "An entry of the cache was unreadable and is removed.")
+    def is_vector_of(self, envelope: Envelope, vector: bytes | None) -> bool:
+        """Whether a vector is the one that the entry was signed with."""
+        return vector is not None and digest_of(vector) == envelope.sealed
+
+    def remove_unreadable(self, key: str, error: UnreadableError | None = None) -> Flow[None]:
+        """Delete an entry that nobody can read, or that nobody with a key has made."""
+        kind = "ForgedError" if isinstance(error, ForgedError) else "UnreadableError"
+        self._counters.count("errors", kind)
+        self._counters.warn(
+            kind, "An entry of the cache was unreadable and is removed: %s", error or "wrong type"
+        )
         yield Command("UNLINK", key)
 
 

@@ -48,6 +48,14 @@ class NewerFormatError(UnreadableError):
     """Stored bytes of a newer release: left alone for those who can read them."""
 
 
+class ForgedError(UnreadableError):
+    """An entry without a valid signature, where only signed ones are read."""
+
+
+class LockedError(NewerFormatError):
+    """An entry encrypted with a key that is not given here: left alone for those who have it."""
+
+
 class IndexKindError(SemcacheError):
     """The cache was written with the other kind of index, or the server has none."""
 

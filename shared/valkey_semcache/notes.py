@@ -26,12 +26,14 @@ class Note:
         nearest: The nearest entry and why it was not served, if one was seen.
         renews: Key of the entry that is to be renewed with the answer.
         question: That entry's wording, if texts are kept.
+        sealed: Digest of the vector that entry was signed with, if it was.
     """
 
     vector: Vector | None
     nearest: Neighbour | None = None
     renews: str | None = None
     question: str | None = None
+    sealed: bytes | None = None
 
 
 class Notes:

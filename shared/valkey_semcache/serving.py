@@ -93,10 +93,10 @@ class Serving:
         except UnreadableError:
             yield from self._entries.remove_unreadable(key)
             return None
-        if hit is None:
+        if hit is None or (self._entries.are_signed and self._has_ended(envelope)):
             return None
         if self._renewing is not None and (yield from self._renewing.won(key, envelope)):
-            self._notes.leave(address, Note(None, renews=key, question=envelope.question))
+            self._notes.leave(address, Note(None, None, key, envelope.question, envelope.sealed))
             share = f"{self._renewing.share:.0%} of its life"
             return Miss("refresh", f"the entry is past {share}", stale=hit)
         if self._lifetimes.sliding:
@@ -131,6 +131,14 @@ class Serving:
         if self._renewing is not None:
             return self._renewing.due_at(envelope)
         return self.expiry(envelope, time.time())
+
+    def _has_ended(self, envelope: Envelope) -> bool:
+        """Whether a signed entry's time is up: somebody may have put it back without an expiry."""
+        last = envelope.expires
+        if last is not None and self._lifetimes.sliding:
+            age = self._lifetimes.max_age
+            last = None if age is None else envelope.created + age
+        return last is not None and time.time() > last
 
     def _extend(self, tier: Tier, address: Address, key: str, envelope: Envelope) -> Flow[None]:
         """Begin an entry's life anew: what is in Valkey is extended, never shortened."""

@@ -21,6 +21,9 @@ Fields = Mapping[bytes, bytes]
 ENTRY_FIELDS = ("p", "x")
 """What a look-up reads of an entry: the envelope, and the questions rejected for it."""
 
+SIGNED_FIELDS = (*ENTRY_FIELDS, "v")
+"""What it reads where signatures are checked: the vector too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -29,7 +32,7 @@ class Candidate:
     Args:
         key: Its key in Valkey.
         similarity: Cosine similarity, -1 to 1.
-        fields: Its `ENTRY_FIELDS`, or None when they have yet to be read.
+        fields: Its `ENTRY_FIELDS` or `SIGNED_FIELDS`, or None when they have yet to be read.
     """
 
     key: str

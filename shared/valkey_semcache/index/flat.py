@@ -16,7 +16,7 @@ import numpy as np
 
 from valkey_semcache.embedding import FLOAT32, Vector
 from valkey_semcache.errors import ServerReplyError
-from valkey_semcache.index.contract import ENTRY_FIELDS, Candidate, Fields, IndexKind
+from valkey_semcache.index.contract import Candidate, Fields, IndexKind
 from valkey_semcache.index.scripts import LOG, TIDY
 from valkey_semcache.index.view import View, Views
 from valkey_semcache.operations import (
@@ -44,6 +44,7 @@ class FlatIndex:
         begun: Writes the cache's meta hash; sent again now and then when a log is begun or
             was lost, since what took the logs may have taken that too.
         searched: Told of each search, by what served it.
+        fields: What is read of each entry.
     """
 
     kind: IndexKind = "flat"
@@ -58,8 +59,10 @@ class FlatIndex:
         max_bytes: int,
         begun: Script,
         searched: Callable[[str], None],
+        fields: tuple[str, ...],
     ) -> None:
         self.dimension = dimension
+        self._fields = fields
         self._searched = searched
         self._begun = begun
         self._begun_at = time.monotonic()
@@ -79,7 +82,7 @@ class FlatIndex:
 
     def read(self, scope: str, candidate: Candidate) -> Flow[Fields | None]:
         """One HMGET; an entry that is gone, or lost its scope, leaves the copy."""
-        names = (*ENTRY_FIELDS, "s")
+        names = (*self._fields, "s")
         values = yield from unless_wrong_type(Command("HMGET", candidate.key, *names))
         values = values or [None] * len(names)
         fields = {name.encode(): v for name, v in zip(names, values, strict=True) if v is not None}

@@ -19,7 +19,7 @@ from valkey_semcache.errors import (
     ServerReplyError,
     UnreadableError,
 )
-from valkey_semcache.index.contract import IndexKind, VectorIndex
+from valkey_semcache.index.contract import ENTRY_FIELDS, IndexKind, VectorIndex
 from valkey_semcache.index.flat import FlatIndex
 from valkey_semcache.index.generations import Generations
 from valkey_semcache.index.pair import PairIndex
@@ -52,6 +52,7 @@ class IndexSettings:
         algorithm: Of valkey-search: `"flat"`, `"hnsw"`, or `"auto"` for both, each where it
             is the quicker one.
         parameters: How valkey-search builds and searches its indexes.
+        fields: What a look-up reads of each entry.
     """
 
     wanted: Literal["auto", "search", "flat"]
@@ -62,6 +63,7 @@ class IndexSettings:
     flat_max_bytes: int
     algorithm: Literal["auto", "flat", "hnsw"] = "auto"
     parameters: Parameters = field(default_factory=Parameters)
+    fields: tuple[str, ...] = ENTRY_FIELDS
 
     @property
     def prefix(self) -> str:
@@ -128,7 +130,7 @@ def open_index(
     else:
         index = FlatIndex(
             *(settings.prefix, settings.log_prefix, dimension, settings.flat_max_bytes),
-            *(meta, searched),
+            *(meta, searched, settings.fields),
         )
     if None in (stored_format, stored_kind, stored_dimension):
         yield meta
@@ -145,7 +147,7 @@ def _pair(
     """valkey-search's two indexes, or the one of them that is wanted."""
 
     def make(generation: int) -> SearchIndex:
-        made = (generation, dimension, settings.parameters, settings.model)
+        made = (generation, dimension, settings.parameters, settings.model, settings.fields)
         return SearchIndex(settings.prefix, *made)
 
     flat = graph = None

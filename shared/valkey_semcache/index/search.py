@@ -87,10 +87,17 @@ class SearchIndex:
         dimension: Of the vectors.
         parameters: How it is built and searched.
         model: The embedding model's name, for messages.
+        fields: What a search brings of each entry.
     """
 
     def __init__(
-        self, prefix: str, generation: int, dimension: int, parameters: Parameters, model: str
+        self,
+        prefix: str,
+        generation: int,
+        dimension: int,
+        parameters: Parameters,
+        model: str,
+        fields: tuple[str, ...] = ENTRY_FIELDS,
     ) -> None:
         self.algorithm: Algorithm = "HNSW" if generation else "FLAT"
         self.generation = generation
@@ -99,6 +106,7 @@ class SearchIndex:
         self._dimension = dimension
         self._parameters = parameters
         self._model = model
+        self._return: tuple[str | int, ...] = ("RETURN", 1 + len(fields), "d", *fields)
         ef = parameters.ef_runtime or EF_RUNTIME
         self._knn = f"@v $q EF_RUNTIME {ef} AS d]" if generation else "@v $q AS d]"
 
@@ -118,7 +126,7 @@ class SearchIndex:
                 f"(@s:{{{scope}}})=>[KNN {count} {self._knn}",
                 *("PARAMS", 2, "q", vector.tobytes()),
                 *("TIMEOUT", timeout_ms),
-                *("RETURN", 1 + len(ENTRY_FIELDS), "d", *ENTRY_FIELDS),
+                *self._return,
                 *("LIMIT", 0, count),
                 *("DIALECT", 2),
             )
