@@ -7,14 +7,16 @@ however it ends. Which chunks a call yields is not known here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.language_models import BaseChatModel
 
-from langchain_valkey_semcache.cache import ValkeySemanticCache
 from valkey_semcache import Question
 from valkey_semcache.coalesce import Lead, Wait
+
+if TYPE_CHECKING:
+    from langchain_valkey_semcache.cache import ValkeySemanticCache
 
 NamespaceFrom: TypeAlias = Callable[[Any], str | None]
 """The tenant of a call, by the call's `RunnableConfig` or an agent's `runtime.context`."""

@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,14 +52,15 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
     assert set(options) == set(shown)
     for name, default in options.items():
         if default not in (None, ()):
-            text = f"{default >> 20} MiB" if name in ("flat_max_bytes", "max_answer_bytes") else str(default)
+            text = (
+                f"{default >> 20} MiB"
+                if name in ("flat_max_bytes", "max_answer_bytes")
+                else str(default)
+            )
             assert shown[name].strip("`").strip('"') == text, name
     handed_on = set(Options.__annotations__)
-    assert rows_before_options() == {
-        f"`{name}`": "none" if default is None else f"`{default!r}`".replace("'", '"')
-        for name, default in defaults(LangChainCache).items()
-        if name in LANGCHAIN_ONLY
-    }
+    langchain_only = {n: d for n, d in defaults(LangChainCache).items() if n in LANGCHAIN_ONLY}
+    assert rows_between("## LangChain", "### Streaming") == as_shown(langchain_only)
     for cache in (LangChainCache, LlamaIndexCache):
         own = {n: d for n, d in defaults(cache).items() if n not in LANGCHAIN_ONLY}
         assert own.items() <= options.items()
@@ -68,13 +70,28 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
 LANGCHAIN_ONLY = {"question_from", "context", "cache_tool_calls", "usage_on_hit"}
 
 
-def rows_before_options() -> dict[str, str]:
-    """The table of what LangChain's cache alone takes: names and defaults."""
-    table = README.split("## Options")[0].split("## LangChain")[1].split("## LlamaIndex")[0]
+def test_the_table_of_cached_and_the_middleware_is_complete_and_its_defaults_are_true() -> None:
+    from langchain_valkey_semcache import SemanticCacheMiddleware, cached
+
+    rows = rows_between("### Streaming", "### Agents")
+    assert rows == as_shown(defaults(cached)) == as_shown(defaults(SemanticCacheMiddleware))
+
+
+def rows_between(start: str, end: str) -> dict[str, str]:
+    """The table in a part of the README: names and defaults."""
+    table = README.split("## Options")[0].split(start)[1].split(end)[0]
     return dict(re.findall(r"^\| (`\w+`) \| (.*?) \|", table, re.MULTILINE))
 
 
-def defaults(cache: type) -> dict[str, object]:
-    """A cache's own optional arguments."""
+def as_shown(options: dict[str, object]) -> dict[str, str]:
+    """Options as a table shows them."""
+    return {
+        f"`{name}`": "none" if default is None else f"`{default!r}`".replace("'", '"')
+        for name, default in options.items()
+    }
+
+
+def defaults(cache: Callable[..., object]) -> dict[str, object]:
+    """The optional arguments of a cache, or of what takes one."""
     parameters = inspect.signature(cache).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
