@@ -17,6 +17,7 @@ from valkey.exceptions import NoPermissionError, ResponseError
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served, Servers
+from tests.standin.release import ACL_CATEGORIES
 from valkey_semcache import Question, SemanticCache
 from valkey_semcache.errors import SemcacheError
 from valkey_semcache.server import acl
@@ -54,6 +55,33 @@ def limited(served: Served, rules: tuple[str, ...]) -> Iterator[Limited]:
 def user(plain: Served) -> Iterator[Limited]:
     """A user with the least rights for the flat index."""
     yield from limited(plain, acl.rules("flat", plain.name))
+
+
+class Searcher(NamedTuple):
+    """A user with the least rights for one release of valkey-search."""
+
+    release: str
+    user: Limited
+    served: Served
+
+    def set_user(self, *rules: str) -> None:
+        self.user.admin.execute_command("ACL", "SETUSER", self.user.name, *rules)
+
+    def refusals(self) -> set[str]:
+        """What was refused to the user, by the server or its module."""
+        return self.served.refusals()
+
+
+@pytest.fixture
+def searcher(servers: Servers, release: str) -> Iterator[Searcher]:
+    """Behind a stand-in that knows rights on FT.* as the release does."""
+    served = servers.served({"1.0": "search-1.0.2", "1.2": "search-1.2.1"}[release])
+    served.user = served.name
+    for user in limited(served, acl.rules("search", served.name, release)):
+        yield Searcher(release, user, served)
+    for name in served.admin.execute_command("FT._LIST"):
+        served.admin.execute_command("FT.DROPINDEX", name)
+    served.admin.close()
 
 
 @pytest.fixture(autouse=True)
@@ -117,23 +145,57 @@ async def test_nothing_is_refused_to_a_flat_cache(user: Limited, way: Way, proto
     assert user.refusals() == set()
 
 
-@pytest.mark.parametrize("release", ["1.0", "1.2"])
-async def test_nothing_else_is_refused_to_a_searching_cache(
-    servers: Servers, way: Way, release: str
-) -> None:
-    """Through the stand-in, which passes AUTH and all commands but FT.* to a real Valkey.
+@pytest.mark.parametrize("release", acl.SEARCH)
+async def test_nothing_is_refused_to_a_searching_cache(searcher: Searcher, way: Way) -> None:
+    await use(way, searcher.user, succeeding)
+    assert searcher.refusals() == set()
 
-    Rights on FT.* are not modelled there (the server behind does not even know the names), so
-    what this shows is that the rest is enough. That the rules for FT.* are is a fact measured
-    on the real releases, see `acl.SEARCH`.
-    """
-    served = servers.served({"1.0": "search-1.0.2", "1.2": "search-1.2.1"}[release])
-    known = [r for r in acl.rules("search", served.name, release) if r not in acl.SEARCH[release]]
-    # Before it answers FT.* it asks the server behind, by PING, whether the client is logged in.
-    with served.admin:
-        for user in limited(served, (*known, "+ping")):
-            await use(way, user, succeeding)
-            assert user.refusals() == set()
+
+@pytest.mark.parametrize(
+    ("release", "rule"), [(r, rule) for r, rules in acl.SEARCH.items() for rule in rules]
+)
+def test_each_rule_for_searching_is_needed(searcher: Searcher, rule: str) -> None:
+    searcher.set_user(rule.replace("+", "-"))
+    asyncio.run(use(Way("sync"), searcher.user, whatever_comes))
+    names = {name.lower() for name, groups in ACL_CATEGORIES.items() if rule[1:] in groups}
+    refused = searcher.refusals()
+    assert refused
+    assert refused <= (names or {rule[1:]})
+
+
+@pytest.mark.parametrize("release", acl.SEARCH)
+def test_single_commands_are_enough_from_1_2_on(searcher: Searcher) -> None:
+    """1.0 looks at the rules itself, and at the category alone."""
+    searcher.set_user("-@search", *acl.SEARCH["1.2"])
+    create = "FT.CREATE i ON HASH PREFIX 1 {}: SCHEMA v VECTOR FLAT 6 TYPE FLOAT32 DIM 2"
+    words = [*create.format(searcher.user.name).split(), "DISTANCE_METRIC", "COSINE"]
+    with searcher.user.client() as client:
+        if searcher.release == "1.0":
+            with pytest.raises(ResponseError, match="doesn't have a permission to execute"):
+                client.execute_command(*words)
+        else:
+            assert client.execute_command(*words) == b"OK"
+            client.execute_command("FT.DROPINDEX", "i")
+
+
+@pytest.mark.parametrize("release", acl.SEARCH)
+def test_an_index_over_other_keys_is_refused(searcher: Searcher) -> None:
+    create = "FT.CREATE i ON HASH PREFIX 1 {}: SCHEMA v VECTOR FLAT 6 TYPE FLOAT32 DIM 2"
+    with searcher.user.client() as client:
+        for prefix in ("foreign", f"{searcher.user.name}2", "a"):
+            words = [*create.format(prefix).split(), "DISTANCE_METRIC", "COSINE"]
+            with pytest.raises(ResponseError, match="permission"):
+                client.execute_command(*words)
+
+
+@pytest.mark.parametrize("release", ["1.2"])
+@pytest.mark.parametrize("command", ["FT._LIST", "FLUSHALL", "KEYS *", "ACL LIST"])
+def test_commands_outside_are_refused_to_a_searching_cache(
+    searcher: Searcher, command: str
+) -> None:
+    """FT._LIST, which shows the indexes of others, is for admins."""
+    with searcher.user.client() as client, pytest.raises(NoPermissionError):
+        client.execute_command(*command.split())
 
 
 NEEDED = [*acl.CONNECTING, *acl.ENTRIES, *acl.FLAT]
