@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import valkey
 
 import valkey_semcache
-from tests.cluster import Cluster
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
+from tests.servers import Servers
 from tests.standin import PlainValkey
 from tests.standin.release import ACL_CATEGORIES
 from valkey_semcache import SemanticCache
+from valkey_semcache.index.contract import IndexKind
 from valkey_semcache.server import acl
 
 ROOT = Path(__file__).parents[1]
@@ -72,22 +74,29 @@ def test_the_readme_says_what_a_cluster_needs() -> None:
     assert f"`{' '.join(acl.CLUSTER)}`" in (ROOT / "README.md").read_text()
 
 
-async def test_nothing_is_refused_in_a_cluster(way: Way) -> None:
-    with Cluster() as cluster:
-        admins: list[Any] = [cluster.client(node) for node in cluster.nodes]
-        for admin in admins:
-            rules = (*acl.rules("flat", "t"), *acl.CLUSTER)
-            admin.execute_command("ACL", "SETUSER", "t", "on", ">pw", *rules)
-        url = f"valkey://t:pw@{cluster.url.removeprefix('valkey://')}"
-        options: dict[str, Any] = {"name": "t", "promote": True, "on_error": "raise"}
-        async with SemanticCache(HashingEmbedder(), url, timeout=20.0, **options) as cache:
-            await way(cache.store, ASKED, "x")
-            assert await way(cache.lookup, f"{ASKED} please")
-            assert await way(cache.delete, ASKED)
-            assert await way(cache.clear) == 1
-        for admin in admins:
-            assert admin.acl_log() == []
-            admin.close()
+@pytest.mark.parametrize("release", [None, "1.0.2", "1.2.1"])
+async def test_nothing_is_refused_in_a_cluster(
+    servers: Servers, way: Way, release: str | None
+) -> None:
+    cluster = servers.cluster(release)
+    index: IndexKind = "search" if release else "flat"
+    rules = (*acl.rules(index, "t", (release or "1.0")[:3]), *acl.CLUSTER)
+    doors: list[Any] = [valkey.Valkey.from_url(x.url) for x in cluster.standins or cluster.nodes]
+    for door in doors:
+        door.execute_command("ACL", "SETUSER", "t", "on", ">pw", *rules)
+        door.acl_log_reset()
+    url = f"valkey://t:pw@{cluster.url.removeprefix('valkey://')}"
+    options: dict[str, Any] = {"name": "t", "promote": True, "on_error": "raise"}
+    async with SemanticCache(HashingEmbedder(), url, timeout=20.0, **options) as cache:
+        await way(cache.store, ASKED, "x")
+        assert await way(cache.lookup, f"{ASKED} please")
+        assert await way(cache.delete, ASKED)
+        assert await way(cache.clear) == 1
+    assert [who for standin in cluster.standins for who, _ in standin.refused if who == "t"] == []
+    for door in doors:
+        assert [entry for entry in door.acl_log() if entry["username"] == "t"] == []
+        door.execute_command("ACL", "DELUSER", "t")
+        door.close()
 
 
 def test_the_line_of_the_readme_makes_a_user_that_works() -> None:
