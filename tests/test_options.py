@@ -39,6 +39,7 @@ BAD = [
     ("max_semantic_chars", [-1, 1.5, "10", True, None]),
     ("volatile", ["abc", ["("], [1], 5]),
     ("features", [True, "numbers", ["numbers"]]),
+    ("guards", ["polarity", True, 5, ["polarty"], [None], [5]]),
     ("store_questions", [None, 1, "no"]),
     ("promote", [None, 1, "no"]),
     ("refresh_after", [0, 1, -1, "0.8", True, NAN]),

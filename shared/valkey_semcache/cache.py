@@ -23,6 +23,8 @@ from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.features import Features, checked_features
 from valkey_semcache.flow import Flows
 from valkey_semcache.index.opening import IndexSettings
+from valkey_semcache.guards import Guard, checked_guards
+from valkey_semcache.index.contract import ENTRY_FIELDS, SIGNED_FIELDS
 from valkey_semcache.index.search import Parameters
 from valkey_semcache.indexing import Indexing
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
@@ -111,6 +113,14 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
             no embedding, the next time.
         features: Function from a question's text to strings that must be the same for two
             questions to meet, beside what the cache finds itself (numbers, dates, quotations,
+        guards: What is asked whether a stored question that is near enough is the same question:
+            names of the cache's own guards (`"polarity"`, `"order"`, `"dates"`, `"units"`,
+            `"names"`) and functions of the asked question and the stored one that return why
+            they are not the same, or None. None for the first four; () for none.
+        store_questions: False keeps the questions' texts out of Valkey; guards cannot be had
+            then.
+        promote: True remembers a wording that hit by meaning, so that it hits exactly, with
+            no embedding, the next time.
             links, code, script). If it raises, the question is found by its very words only.
         local: `LocalTier()` holds copies of what was served or stored in this process, for 30 s
             unless told otherwise; None holds none.
@@ -172,6 +182,8 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
         should_cache: ShouldCache | None = None,
         should_store: ShouldStore | None = None,
         store_questions: bool = True,
+        features: Features | None = None,
+        guards: Sequence[str | Guard] | None = None,
         promote: bool = False,
         local: LocalTier | None = None,
         refresh_after: float | None = None,
@@ -257,6 +269,7 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
             checked_seconds(connect_timeout, "connect_timeout"),
             checked_choice(cluster, "cluster", ("auto", True, False)),
         )
+                guards=checked_guards(guards, store_questions),
         self._drive = Drive(
             self._server, model, checked_window(batch_window, "batch_window") / 1000
         )

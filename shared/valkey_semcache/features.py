@@ -63,7 +63,8 @@ def exact_features(text: str) -> tuple[str, ...]:
 
     Full-width digits and the like are read as what they stand for (Unicode NFKC). Spellings of
     one quantity are one: "1,000" and "1000", "5 km" and "5 kilometres", "two" and "2", "$100" and
-    "100 USD", "5 March 2023" and "2023-03-05".
+    "100 USD", "5 March 2023" and "2023-03-05". Numbers count in their order; quotations, links and
+    code in any, which the guard `order` looks after.
     """
     plain = text
     found: list[str] = []
@@ -72,18 +73,20 @@ def exact_features(text: str) -> tuple[str, ...]:
         plain = unicodedata.normalize("NFKC", joined(text)).replace("\u2212", "-")
         found += [f"script:{name}" for name in _scripts(plain)]
         digit = _DIGIT
+    literals: set[str] = set()
     unlinked = plain
     if "." in plain or "@" in plain or "://" in plain:
-        unlinked = _take_links(plain, found)
+        unlinked = _take_links(plain, literals)
     if "`" in text:
-        found += [f"code:{code}" for code in _FENCED.findall(text)]
-        found += [f"code:{code}" for code in _INLINE.findall(_FENCED.sub(" ", text))]
+        literals.update(f"code:{code}" for code in _FENCED.findall(text))
+        literals.update(f"code:{code}" for code in _INLINE.findall(_FENCED.sub(" ", text)))
     if '"' in text or ("'" in text and _APOSTROPHE.search(text)) or not text.isascii():
         for groups in _QUOTED.findall(text):
-            found += [f"quoted:{quoted}" for quoted in groups if quoted]
+            literals.update(f"quoted:{quoted}" for quoted in groups if quoted)
     for sign, pattern in _CODE_LIKE:
         if sign in unlinked:
-            found += [f"code:{code}" for code in pattern.findall(unlinked)]
+            literals.update(f"code:{code}" for code in pattern.findall(unlinked))
+    found += sorted(literals)
     words = plain.lower().translate(_BLANKS).split()
     if digit.search(plain) or not numerals.TRIGGERS.isdisjoint(words):
         found += quantities(plain, frozenset(words))
@@ -115,18 +118,18 @@ def own_features(function: Features, text: str) -> tuple[str, ...]:
     return tuple(f"own:{value}" for value in found)
 
 
-def _take_links(text: str, found: list[str]) -> str:
+def _take_links(text: str, found: set[str]) -> str:
     """The text without its links, addresses and names of files, which are put into `found`."""
 
     def take(link: re.Match[str]) -> str:
-        found.append(f"link:{_canonical_link(link[0])}")
+        found.add(f"link:{_canonical_link(link[0])}")
         return " "
 
     if "@" in text or "://" in text or "www." in text.lower():
         text = _ADDRESS.sub(take, text)
     if _DOTTED.search(text):
         text = _SITE.sub(take, text)
-        found += [f"code:{name}" for name in _FILE.findall(text)]
+        found.update(f"code:{name}" for name in _FILE.findall(text))
     return text
 
 

@@ -39,6 +39,7 @@ _MOST = 3000  # neighbours asked for when all nearer ones were gone or refused
 
 
 class Flows:
+_MOST_GUARDED = 12  # neighbours that guards may refuse before a look-up gives up
     """The flows of one cache, and what they share: index, notes, counters.
 
     Args:
@@ -137,7 +138,8 @@ class Flows:
         reason: MissReason = "no_neighbour"
         detail = "nothing is stored in this scope"
         nearest: Neighbour | None = None
-        passed_over = 0
+        passed_over = guarded = 0
+        guards = self._policy.guards
         for candidate in candidates:
             passed_over += 1
             if not candidate.key.startswith(address.key[: -len(address.text_digest)]):
@@ -162,6 +164,8 @@ class Flows:
                     return hit, 0
                 continue
             if nearest is None:
+            if refusal is None and guards:
+                refusal = self._guarded(address, envelope)
                 reason, detail = refusal
                 nearest = Neighbour(envelope.question, candidate.similarity, detail, candidate.key)
             if refusal[0] == "below_threshold":
@@ -178,8 +182,27 @@ class Flows:
         self, address: Address, candidate: Candidate, envelope: Envelope
     ) -> Flow[None]:
         """Write an alias, so that the same words hit exactly next time."""
+            guarded += refusal[0] == "guarded"
+            if guarded == _MOST_GUARDED:
+                return self._miss(address, reason, detail, nearest), 0
         now = time.time()
         expires = self._serving.expiry(envelope, now)
+    def _guarded(self, address: Address, envelope: Envelope) -> tuple[MissReason, str] | None:
+        """Why a guard will not have a candidate that is near enough; None if none objects."""
+        reason = self._policy.guards.refusal(address.text, envelope.question)
+        return None if reason is None else ("guarded", reason)
+
+    def _verified(
+        self, candidate: Candidate, fields: Fields, envelope: Envelope, vector: Vector
+    ) -> Flow[float | None]:
+        """The similarity to a signed entry's own vector, whatever the server says it is."""
+        stored = fields.get(b"v")
+        if stored is None or not self._entries.is_vector_of(envelope, stored):
+            forged = ForgedError("The entry's vector is not the one it was signed with.")
+            yield from self._entries.remove_unreadable(candidate.key, forged)
+            return None
+        return min(1.0, float(vector @ np.frombuffer(stored, FLOAT32)))
+
         left = None if expires is None else expires - now
         if not self._policy.promote or (left is not None and left <= 0):
             return

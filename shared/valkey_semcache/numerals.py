@@ -39,9 +39,10 @@ TRIGGERS = frozenset((*_SPELLED, *_TIMES, *map(str.lower, _ROMAN), "ww", "wwi", 
 
 _WORDS = re.compile(r"([^\W\d_]+)")
 _COUNT = re.compile(r"\s(\d+(?:,\d{3})*(?:\.\d+)?)[\s-]$")
-# After these "second" is a time; before the others "first" counts nothing.
+# After these "second" is a time; only after the others is "first" one of several.
 _NOT_SECOND = frozenset(("per", "a", "each", "one", "this", "every", "split"))
-_NOT_FIRST = frozenset(("of", "name", "names", "aid", "hand"))
+_BEFORE_FIRST = frozenset(("the", "my", "your", "his", "her", "its", "our", "their", "s", "very"))
+_NOT_FIRST = frozenset(("name", "names", "aid", "hand", "time"))
 # A capital at the start of a question makes no name.
 _OPENERS = "The An A Is Are Does Do Can What Which How When Why My Where Who"
 _NO_NAME = frozenset(_OPENERS.split(" "))
@@ -87,7 +88,7 @@ def _after_name(parts: list[str], place: int) -> bool:
 
 def _spelled(parts: list[str], place: int) -> int:
     """Replace the run of number words that begins here; the place of its last word."""
-    words, last = [parts[place].lower()], place
+    words, last, left = [parts[place].lower()], place, parts[place - 1]
     while last + 2 < len(parts) and parts[last + 1] in (" ", "-"):
         following = parts[last + 2].lower()
         if following in _SPELLED:
@@ -108,8 +109,11 @@ def _spelled(parts: list[str], place: int) -> int:
         return place  # "a second"
     if words == ["one"] and after not in UNITS and last == place:
         return last
-    if words == ["first"] and (after in _NOT_FIRST or parts[place - 2].lower() == "at"):
+    before = parts[place - 2].lower() if place > 1 else ""
+    if words == ["first"] and (before not in _BEFORE_FIRST or after in _NOT_FIRST):
         return last
+    if len(words) == 1 and words[0] in _SCALES and not (before == "a" or _COUNT.search(left)):
+        return last  # "several thousand"
     _replace(parts, place, last, words)
     return last
 

@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
     max_semantic_chars: int
     volatile: Sequence[str | re.Pattern[str]]
     features: Callable[[str], Iterable[str]] | None
+    guards: Sequence[str | Callable[[str, str], str | None]] | None
     ttl_jitter: float
     sliding: bool
     max_age: float | timedelta | None

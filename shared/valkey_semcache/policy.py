@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from valkey_semcache.compression import MAX_ANSWER_BYTES
+from valkey_semcache.guards import Guards
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.local import LocalTier
 
@@ -25,6 +26,8 @@ class Policy:
         max_answer_bytes: Larger answers are neither stored nor read.
         refresh_after: Share of its life from which on an entry is renewed; None for never.
         local: Bounds of the copies in this process; None for none.
+        max_entries_per_namespace: Entries of one tenant, about; None for any number.
+        guards: What is asked whether two questions that are near are the same.
     """
 
     lifetimes: Lifetimes = field(default_factory=lambda: Lifetimes(lifetime_rule(3600)))
@@ -34,3 +37,5 @@ class Policy:
     max_answer_bytes: int = MAX_ANSWER_BYTES
     refresh_after: float | None = None
     local: LocalTier | None = None
+    max_entries_per_namespace: int | None = None
+    guards: Guards = field(default_factory=lambda: Guards(()))

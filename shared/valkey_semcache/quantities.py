@@ -43,7 +43,7 @@ _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _DECIMAL_COMMA = re.compile(r"\d{1,3}(?:\.\d{3})+,\d+|\d+,\d{1,2}")
 _TIME = re.compile(r"(\d{1,2})[:.](\d\d)")
 _COMPARED = frozenset("0123456789.-$€£")
-_OPERANDS = frozenset("0123456789.($€£-")
+_OPERANDS = frozenset("0123456789($€£-")
 _AM_PM = frozenset("aApP")
 _SLASHED = re.compile(r"\d{1,2}/\d{1,2}/\d{2,4}")
 _SCALES = {"k": 3, "K": 3, "M": 6, "B": 9, "b": 9, "bn": 9}
@@ -88,7 +88,8 @@ def _is_operator(text: str, match: re.Match[str]) -> bool:
     after = right.lstrip()
     if sign[0] in "<>≤≥" and after[:1] in _COMPARED:
         return True
-    if not (after[:1] in _OPERANDS or (after[:1].isalpha() and not after[1:2].isalpha())):
+    letter = after[:1].isalpha() and not after[1:2].isalpha()
+    if not (after[:1] in _OPERANDS or letter or (after[:1] == "." and after[1:2].isdigit())):
         return False
     # A range, a date, a fraction or a hyphen: "2020-2024", "1/2", "B-12".
     if sign in ("-", "–", "/") and right == after and (sign == "/" or not after[0].isalpha()):

@@ -113,10 +113,12 @@ UNITS: dict[str, str] = {
 }
 """The unit by its spelling, in lower case; a spelling of several words has hyphens for blanks."""
 
-LONE = frozenset(spelling for spelling in UNITS if len(spelling) > 2 and spelling.isalpha()) - {
-    *("second", "day", "foot", "yard", "degree", "degrees", "bit", "bits", "sec", "min"),
-    *("ton", "psi", "gal", "quid", "buck", "wks"),
-}
+_CERTAIN = frozenset(("km", "cm", "mm", "kg", "mg", "ml", "kb", "mb", "gb", "tb", "lb", "oz", "kw"))
+LONE = (
+    frozenset(spelling for spelling in UNITS if len(spelling) > 2 and spelling.isalpha())
+    - frozenset(("second", "day", "foot", "yard", "degree", "degrees", "bit", "bits", "sec", "min"))
+    - frozenset(("ton", "psi", "gal", "buck", "wks"))
+) | _CERTAIN
 """Spellings that mean a unit without a number beside them ("in miles")."""
 
 

@@ -1,0 +1,77 @@
+"""A text as words, for what compares two questions.
+
+Rule of this file: words as they stand, in lower case, and without their endings. What a word means
+is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property, lru_cache
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_SENTENCE_END = re.compile(r"[.!?:\n\"“]\s*$")
+_CONTRACTED = {"can't": "can", "cannot": "can", "won't": "will", "shan't": "shall", "ain't": "is"}
+_ENDINGS = ("ing", "ies", "ied", "es", "ed", "s", "e", "y")
+
+
+def word_set(words: str) -> frozenset[str]:
+    """The words of a list with blanks between them."""
+    return frozenset(words.split())
+
+
+class Words:
+    """The words of one text.
+
+    Args:
+        text: Any text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.words: list[str] = []
+        self.lower: list[str] = []
+        self.opens: list[bool] = []
+        end = 0
+        for match in _WORD.finditer(text):
+            opens = not self.words or bool(_SENTENCE_END.search(text, end, match.start()))
+            end = match.end()
+            for part in _parts(match[0]):
+                self.words.append(part)
+                self.lower.append(part.lower())
+                self.opens.append(opens)
+                opens = False
+
+    @cached_property
+    def stems(self) -> list[str]:
+        """The words without their endings."""
+        return [stem(word) for word in self.lower]
+
+
+def _parts(word: str) -> tuple[str, ...]:
+    """A contracted word as what it stands for: "don't" as do, not; "what's" as what, is."""
+    if "'" not in word and "’" not in word and word.lower() != "cannot":
+        return (word,)
+    plain = word.replace("’", "'")
+    known = _CONTRACTED.get(plain.lower())
+    if known is not None:
+        return known.capitalize() if word[0].isupper() else known, "not"
+    if plain.lower().endswith("n't"):
+        return plain[:-3], "not"
+    head, _, tail = plain.partition("'")
+    return (head,) if tail.lower() in ("s", "ll", "re", "ve", "d", "m") else (plain,)
+
+
+@lru_cache(maxsize=8192)
+def stem(word: str) -> str:
+    """A word in lower case without its ending, so that "enables" and "enabling" are one.
+
+    Not a linguist's stem: it only has to be the same for the forms of one word.
+    """
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word[: -len(ending)]
+            break
+    if len(word) > 3 and word[-1] == word[-2]:
+        word = word[:-1]
+    return word
