@@ -175,6 +175,8 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
         on_error: Literal["miss", "raise"] = "miss",
         max_semantic_chars: int = 1000,
         volatile: Sequence[str | re.Pattern[str]] = (),
+        features: Features | None = None,
+        guards: Sequence[str | Guard] | None = None,
         ttl_jitter: float = 0.0,
         sliding: bool = False,
         max_age: float | timedelta | None = 604800,
@@ -182,13 +184,11 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
         should_cache: ShouldCache | None = None,
         should_store: ShouldStore | None = None,
         store_questions: bool = True,
-        features: Features | None = None,
-        guards: Sequence[str | Guard] | None = None,
         promote: bool = False,
         local: LocalTier | None = None,
         refresh_after: float | None = None,
         refresh: Refresh | None = None,
-        features: Features | None = None,
+        max_entries_per_namespace: int | None = None,
         batch_window: float = 0.0,
         compress_over: int | None = 1024,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
@@ -242,6 +242,8 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
             self._digests,
             checked_count(max_semantic_chars, "max_semantic_chars", 0),
             checked_patterns(volatile),
+            checked_features(features),
+            self._features_failed,
         )
         self._counters = Counters()
         self._flows = Flows(
@@ -251,6 +253,7 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
             Policy(
                 lifetimes=self._lifetimes,
                 store_questions=checked_flag(store_questions, "store_questions"),
+                guards=checked_guards(guards, store_questions),
                 promote=checked_flag(promote, "promote"),
                 compress_over=checked_range(compress_over, "compress_over", 0, 2**30),
                 max_answer_bytes=self._max_answer_bytes,
@@ -263,13 +266,10 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
             url,
             client,
             async_client,
-            checked_features(features),
-            self._features_failed,
             timeout,
             checked_seconds(connect_timeout, "connect_timeout"),
             checked_choice(cluster, "cluster", ("auto", True, False)),
         )
-                guards=checked_guards(guards, store_questions),
         self._drive = Drive(
             self._server, model, checked_window(batch_window, "batch_window") / 1000
         )

@@ -36,10 +36,10 @@ CANDIDATES = 3
 """Neighbours asked for: release 1.0.2 can return nothing for one that has just expired."""
 
 _MOST = 3000  # neighbours asked for when all nearer ones were gone or refused
+_MOST_GUARDED = 12  # neighbours that guards may refuse before a look-up gives up
 
 
 class Flows:
-_MOST_GUARDED = 12  # neighbours that guards may refuse before a look-up gives up
     """The flows of one cache, and what they share: index, notes, counters.
 
     Args:
@@ -153,6 +153,8 @@ _MOST_GUARDED = 12  # neighbours that guards may refuse before a look-up gives u
             if envelope is None:
                 continue
             refusal = _refusal(address, candidate, fields, threshold)
+            if refusal is None and guards:
+                refusal = self._guarded(address, envelope)
             if refusal is None:
                 hit = yield from self._serving.serve(
                     "semantic", address, candidate.key, candidate.similarity, envelope, codec
@@ -164,8 +166,6 @@ _MOST_GUARDED = 12  # neighbours that guards may refuse before a look-up gives u
                     return hit, 0
                 continue
             if nearest is None:
-            if refusal is None and guards:
-                refusal = self._guarded(address, envelope)
                 reason, detail = refusal
                 nearest = Neighbour(envelope.question, candidate.similarity, detail, candidate.key)
             if refusal[0] == "below_threshold":
