@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,9 +15,14 @@ import valkey.cluster
 from tests.cluster import Cluster
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
+from tests.servers import Servers
+from tests.standin.client import RawClient
+from tests.standin.topology import slot_of
 from tests.waiting import wait_until
 from tests.words import word
 from valkey_semcache import ConfigurationError, Question, SemanticCache
+from valkey_semcache.index import scripts
+from valkey_semcache.operations import Source
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"
@@ -23,10 +30,10 @@ REWORDED = "how do i reset the password of my own account"
 Make = Callable[..., SemanticCache]
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with Cluster() as cluster:
-        yield cluster
+@pytest.fixture(params=[None, "1.0.2", "1.2.1"], ids=["flat", "search-1.0.2", "search-1.2.1"])
+def cluster(request: pytest.FixtureRequest, servers: Servers) -> Cluster:
+    """Three primaries, for each index."""
+    return servers.cluster(request.param)
 
 
 @pytest.fixture
@@ -42,8 +49,7 @@ async def make(cluster: Cluster) -> AsyncIterator[Make]:
     for cache in caches:
         await cache.aclose()
     for node in cluster.nodes:
-        with cluster.client(node) as client:
-            client.flushall()
+        cluster.on(node, "FLUSHALL")
 
 
 def spelled(number: int) -> str:
@@ -77,7 +83,7 @@ async def test_the_same_cache_over_all_slots(make: Make, way: Way, cluster: Clus
             for key in client.scan_iter("semcache:*"):
                 assert client.ttl(key) > 0 or key == b"semcache:meta"
     assert cache.stats().errors == {}
-    assert cache.stats().index == "flat"
+    assert cache.stats().index == ("search" if cluster.release else "flat")
 
 
 async def test_deleting_and_clearing(make: Make, way: Way, cluster: Cluster) -> None:
@@ -97,7 +103,7 @@ async def test_deleting_and_clearing(make: Make, way: Way, cluster: Cluster) -> 
 async def test_clients_of_the_users_own(
     make: Make, way: Way, cluster: Cluster, decode: bool
 ) -> None:
-    port = cluster.nodes[0].port
+    port = int(cluster.url.rpartition(":")[2])
     options: Any = {"host": "127.0.0.1", "port": port, "decode_responses": decode}
     client = valkey.cluster.ValkeyCluster(**options)
     async_client = valkey.asyncio.cluster.ValkeyCluster(**options)
@@ -149,61 +155,83 @@ async def test_many_tasks_at_once(make: Make) -> None:
     assert all(await asyncio.gather(*(work(number) for number in range(60))))
 
 
-async def test_a_dead_node_among_three(way: Way) -> None:
+@pytest.fixture(scope="module", params=[None, "1.0.2", "1.2.1"], ids=["flat", "1.0.2", "1.2.1"])
+def mortal(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster of this module's own, whose nodes may be killed, for each index."""
+    with Cluster(request.param, node_timeout=500) as cluster:
+        yield cluster
+
+
+async def test_a_dead_node_among_three(mortal: Cluster, way: Way) -> None:
     """Look-ups go on where the node is alive and miss where it is not; nothing raises."""
-    with Cluster() as cluster:
-        async with SemanticCache(HashingEmbedder(), cluster.url, timeout=3.0) as cache:
-            questions = [Question(ASKED, context=str(number)) for number in range(30)]
-            for question in questions:
-                assert await way(cache.store, question, question.context)
-            cluster.nodes[2].kill()
+    cluster = mortal
+    name = f"t-{way.name}"
+    async with SemanticCache(HashingEmbedder(), cluster.url, name=name, timeout=3.0) as cache:
+        questions = [Question(ASKED, context=str(number)) for number in range(30)]
+        for question in questions:
+            assert await way(cache.store, question, question.context)
+        dead = {key.decode() for key in cluster.keys_on(cluster.nodes[2], f"{name}:*")}
+        cluster.kill(cluster.nodes[2])
+        for asked in (ASKED, REWORDED):
             hits = 0
             for question in questions:
-                outcome = await way(cache.lookup, question)
-                assert outcome or outcome.reason == "error"
-                hits += bool(outcome) and outcome.answer == question.context
+                worded = Question(asked, context=question.context)
+                outcome = await way(cache.lookup, worded)
+                assert outcome or outcome.reason in ("error", "no_neighbour")
+                if outcome:
+                    assert outcome.answer == question.context
+                    assert cache._address(question).key not in dead
+                hits += bool(outcome)
             assert 0 < hits < len(questions)
-            cluster.nodes[2].restart()
-            wait_until(lambda: complete(cluster))
-            await way(cache.store, questions[0], "again")
-            assert (await way(cache.lookup, questions[0])).answer == "again"
+        cluster.restart(cluster.nodes[2])
+        wait_until(cluster.is_whole)
+        assert await way(cache.store, questions[0], "again")
+        assert (await way(cache.lookup, questions[0])).answer == "again"
 
 
-def complete(cluster: Cluster) -> bool:
-    for node in cluster.nodes:
-        with cluster.client(node) as client:
-            if b"cluster_slots_ok:16384" not in client.execute_command("CLUSTER", "INFO"):
-                return False
-    return True
-
-
-async def test_slots_that_move_lose_nothing(way: Way) -> None:
-    """Each slot with keys in it moves to another node while the cache goes on."""
-    with Cluster() as cluster:
-        async with SemanticCache(HashingEmbedder(), cluster.url, timeout=20.0) as cache:
-            questions = [Question(ASKED, context=str(number)) for number in range(20)]
+@pytest.mark.parametrize("cluster", ["1.0.2", "1.2.1"], indirect=True)
+@pytest.mark.parametrize("index", ["flat", "search"])
+async def test_no_command_names_keys_of_two_slots(
+    make: Make, way: Way, cluster: Cluster, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that a cache does, as it came over the wire."""
+    monkeypatch.setattr("valkey_semcache.index.flat._TIDY_AT", 2)
+    monkeypatch.setattr("valkey_semcache.index.view._CHECK_AT", 4)
+    with ExitStack() as stack:
+        seen = [stack.enter_context(standin.counting()) for standin in cluster.standins]
+        options: dict[str, Any] = {"index": index, "similarity_threshold": 0.8, "promote": True}
+        cache, other = make(**options), make(**options)
+        questions = [Question(spelled(number), context=str(number % 2)) for number in range(12)]
+        for question in questions:
+            await way(cache.store, question, "x", ttl=900)
+        for _ in range(2):
             for question in questions:
-                assert await way(cache.store, question, question.context)
-            source, target = cluster.nodes[0], cluster.nodes[1]
-            moved = 0
-            with cluster.client(source) as one, cluster.client(target) as other:
-                ids = [c.execute_command("CLUSTER", "MYID").decode() for c in (one, other)]
-                for key in list(one.scan_iter("*")):
-                    slot = one.execute_command("CLUSTER", "KEYSLOT", key)
-                    setslot = ("CLUSTER", "SETSLOT", slot)
-                    other.execute_command(*setslot, "IMPORTING", ids[0])
-                    one.execute_command(*setslot, "MIGRATING", ids[1])
-                    for inside in one.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
-                        where = ("127.0.0.1", target.port, inside, 0, 5000)
-                        one.execute_command("MIGRATE", *where)
-                    for question in questions:
-                        found = await way(cache.lookup, question)
-                        assert found.answer == question.context
-                    for client in (other, one):
-                        client.execute_command(*setslot, "NODE", ids[1])
-                    moved += 1
-            assert moved > 3
-            for question in questions:
-                reworded = Question(REWORDED, context=question.context)
-                assert (await way(cache.lookup, reworded)).answer == question.context
-            assert cache.stats().errors == {}
+                assert await way(
+                    cache.lookup, Question(f"{question.text} please", question.context)
+                )
+        for question in questions[:8]:
+            await way(cache.delete, question)
+        assert not await way(other.lookup, Question(spelled(20), context="0"))
+        await way(cache.clear, namespace="")
+        await way(cache.clear)
+    commands = [command for each in seen for command in each]
+    names = {command.name for command in commands}
+    assert {"HMGET", "EVALSHA", "UNLINK", "SCAN"} <= names
+    assert ("FT.SEARCH" if index == "search" else "ZRANGE") in names
+    with RawClient(cluster.nodes[0].port) as client:
+        for command in commands:
+            if command.name not in KEYLESS and not command.name.startswith("FT."):
+                keys = client("COMMAND", "GETKEYS", command.name, *command.args)
+                assert len({slot_of(key) for key in keys}) == 1, (command.name, keys)
+
+
+KEYLESS = {"SCAN", "CLUSTER", "COMMAND", "INFO"}
+
+
+def test_a_script_opens_no_key_but_the_one_it_is_given() -> None:
+    sources = [x.text for x in vars(scripts).values() if isinstance(x, Source)]
+    assert len(sources) > 3
+    for source in sources:
+        calls = re.findall(r"redis\.p?call\('\w+',\s*([^,)]+)", source)
+        assert calls
+        assert set(calls) == {"KEYS[1]"}, source
