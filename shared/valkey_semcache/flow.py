@@ -171,22 +171,11 @@ class Flows:
             if refusal[0] == "below_threshold":
                 # Those that follow are farther away still.
                 return self._miss(address, reason, detail, nearest), 0
-        return self._miss(address, reason, detail, nearest), passed_over
-
-    def _miss(
-        self, address: Address, reason: MissReason, detail: str, nearest: Neighbour | None = None
-    ) -> Miss:
-        return Miss(reason, detail, nearest, self.notes.elsewhere(address))
-
-    def _remember_wording(
-        self, address: Address, candidate: Candidate, envelope: Envelope
-    ) -> Flow[None]:
-        """Write an alias, so that the same words hit exactly next time."""
             guarded += refusal[0] == "guarded"
             if guarded == _MOST_GUARDED:
                 return self._miss(address, reason, detail, nearest), 0
-        now = time.time()
-        expires = self._serving.expiry(envelope, now)
+        return self._miss(address, reason, detail, nearest), passed_over
+
     def _guarded(self, address: Address, envelope: Envelope) -> tuple[MissReason, str] | None:
         """Why a guard will not have a candidate that is near enough; None if none objects."""
         reason = self._policy.guards.refusal(address.text, envelope.question)
@@ -203,6 +192,17 @@ class Flows:
             return None
         return min(1.0, float(vector @ np.frombuffer(stored, FLOAT32)))
 
+    def _miss(
+        self, address: Address, reason: MissReason, detail: str, nearest: Neighbour | None = None
+    ) -> Miss:
+        return Miss(reason, detail, nearest, self.notes.elsewhere(address))
+
+    def _remember_wording(
+        self, address: Address, candidate: Candidate, envelope: Envelope
+    ) -> Flow[None]:
+        """Write an alias, so that the same words hit exactly next time."""
+        now = time.time()
+        expires = self._serving.expiry(envelope, now)
         left = None if expires is None else expires - now
         if not self._policy.promote or (left is not None and left <= 0):
             return
