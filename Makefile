@@ -1,8 +1,8 @@
 # make demo   what the cache does, shown on a real server; needs no key and no Docker
-# make test   the whole suite
+# make test   the whole suite, the notebooks included
 # make test-llama-index-0.12   the LlamaIndex adapter on the oldest release of LlamaIndex that is
 #             supported, in an environment of its own
-# make test-llama-index-0.12 test-llama-index-openai   the LlamaIndex adapter with LlamaIndex's own client of OpenAI, in
+# make test-llama-index-openai   the LlamaIndex adapter with LlamaIndex's own client of OpenAI, in
 #             an environment of its own
 # make soak   faults for eight minutes; writes benchmarks/RELIABILITY.md
 # make lint   ruff, mypy, and whether the package builds
@@ -15,13 +15,13 @@ OPENAI_VENV ?= .venv-llama-index-openai
 # numpy's small products crawl with more BLAS threads than one.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-llama-index-openai soak lint clean
+.PHONY: demo test test-llama-index-0.12 test-llama-index-openai soak lint clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/semcache demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal --nbmake --nbmake-timeout=120
 
 test-llama-index-0.12: $(OLDEST_VENV)/.ready
 	$(OLDEST_VENV)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal tests/llama_index

@@ -1,0 +1,50 @@
+"""The notebooks as they are committed. That they run is shown by running them (nbmake)."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+def outputs(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    return [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+
+
+def test_there_is_one_for_each_framework() -> None:
+    assert [path.name for path in NOTEBOOKS] == ["1_langchain.ipynb", "2_llama_index.ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_as_run_from_top_to_bottom(path: Path) -> None:
+    notebook = json.loads(path.read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    kinds = [output["output_type"] for output in outputs(notebook)]
+    assert "error" not in kinds
+    assert {"display_data", "execute_result", "stream"} <= set(kinds)
+    assert any("image/png" in output.get("data", {}) for output in outputs(notebook))
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_hold_no_warnings_and_no_paths_of_a_machine(path: Path) -> None:
+    notebook = json.loads(path.read_text())
+    assert [o for o in outputs(notebook) if o.get("name") == "stderr"] == []
+    for output in outputs(notebook):
+        output.get("data", {}).pop("image/png", None)
+    assert (
+        re.findall(r"/(?:root|home|tmp|usr|Users|work|opt|var)/|\w*Warning\b", str(notebook)) == []
+    )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_show_hits_of_both_kinds(path: Path) -> None:
+    shown = str(outputs(json.loads(path.read_text())))
+    assert "exact hit" in shown
+    assert "semantic hit" in shown
