@@ -144,9 +144,10 @@ class CachedModel(_Model):
 
     def _is_heard(self, is_async: bool, run_manager: Any, kwargs: dict[str, Any]) -> bool:
         """Whether an `invoke` that is not answered by the cache would stream to its callbacks."""
-        if run_manager is None or self._should_use_protocol_streaming(
-            async_api=is_async, run_manager=run_manager, **kwargs
-        ):
+        if run_manager is None:
+            return False
+        by_events = getattr(self, "_should_use_protocol_streaming", None)  # newer releases have it
+        if by_events and by_events(async_api=is_async, run_manager=run_manager, **kwargs):
             return False  # LangChain replays these itself
         return self._should_stream(async_api=is_async, run_manager=run_manager, **kwargs)
 

@@ -166,6 +166,21 @@ def test_waiters_of_a_stream_abandoned_in_a_thread_call_for_themselves(
     assert openai.calls == 3
 
 
+async def test_who_reads_a_stream_slowly_holds_up_nobody(
+    openai: OpenAIServer, own: ValkeySemanticCache, way: Way
+) -> None:
+    """Long before the deadline, while the reader has the first words."""
+    model = cached(chat_model(openai), own, coalesce_timeout=600)
+    stream: Any = model.stream(ASKED) if way.name == "sync" else model.astream(ASKED)
+    next(stream) if way.name == "sync" else await anext(stream)
+    with ThreadPoolExecutor(1) as pool:
+        (other,) = in_threads(pool, lambda: model.invoke(ASKED), 1)
+        async with asyncio.timeout(60):
+            assert (await asyncio.wrap_future(other)).content == ANSWER
+    assert openai.calls == 2
+    stream.close() if way.name == "sync" else await stream.aclose()
+
+
 async def test_every_wait_has_a_deadline(
     openai: OpenAIServer, own: ValkeySemanticCache, way: Way
 ) -> None:
