@@ -23,13 +23,14 @@ from langchain_valkey_semcache.codec import GenerationCodec
 from langchain_valkey_semcache.embeddings import embedding_model
 from langchain_valkey_semcache.prompt import Context
 from langchain_valkey_semcache.removing import Removing
+from langchain_valkey_semcache.warming import Warming
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
 from valkey_semcache.errors import UnknownTenantError
 from valkey_semcache.naming import Naming, QuestionFrom
 from valkey_semcache.options import TTL, Options, checked_choice, checked_flag
 
 
-class ValkeySemanticCache(Removing):
+class ValkeySemanticCache(Warming, Removing):
     """A semantic cache for LangChain: `set_llm_cache(ValkeySemanticCache(embeddings, url))`.
 
     A request is split: the last human message's text is compared by meaning; system prompt,

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from llama_index_valkey_semcache.embeddings import embedding_model
-from valkey_semcache import SemanticCache
+from llama_index_valkey_semcache.warming import Warming
 from valkey_semcache.options import TTL, Options
 
 
-class ValkeySemanticCache(SemanticCache):
+class ValkeySemanticCache(Warming):
     """The cache that `SemanticCacheLLM` asks.
 
     Args:

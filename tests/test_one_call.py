@@ -256,6 +256,7 @@ def call():
     time.sleep(1.0)
     return "x"
 with SemanticCache(HashingEmbedder(), sys.argv[2], name=sys.argv[3], timeout=20.0) as cache:
+    print("ready", flush=True)
     sys.stdin.readline()
     print(cache.get_or_call("asked", call, coalesce="fleet"))
 """
@@ -268,7 +269,14 @@ def test_real_processes_make_one_call(plain: Served) -> None:
     processes = [
         subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root) for _ in range(3)
     ]
-    outputs = [process.communicate("go\n", timeout=60)[0] for process in processes]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
     lines = [line for output in outputs for line in output.split()]
     assert sorted(lines).count("called") == 1
     assert lines.count("x") == 3

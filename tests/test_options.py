@@ -44,6 +44,7 @@ BAD = [
     ("promote", [None, 1, "no"]),
     ("refresh_after", [0, 1, -1, "0.8", True, NAN]),
     ("refresh", [True, "no", lambda question: "x"]),
+    ("max_entries_per_namespace", [0, -1, 1.5, "10", True]),
     ("batch_window", [-1, 1001, "5", None, True, NAN]),
     ("compress_over", [-1, 1.5, "1k", True]),
     ("max_answer_bytes", [0, 1.5, "1M", None]),

@@ -21,15 +21,15 @@ from valkey_semcache.digest import Digests
 from valkey_semcache.drive import Drive
 from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.features import Features, checked_features
+from valkey_semcache.filling import Filling
 from valkey_semcache.flow import Flows
-from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.guards import Guard, checked_guards
 from valkey_semcache.index.contract import ENTRY_FIELDS, SIGNED_FIELDS
+from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.index.search import Parameters
 from valkey_semcache.indexing import Indexing
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.local import LocalTier
-from valkey_semcache.many import ManyAtOnce
 from valkey_semcache.notes import Notes
 from valkey_semcache.one_call import OneCall
 from valkey_semcache.options import (
@@ -38,6 +38,7 @@ from valkey_semcache.options import (
     checked_count,
     checked_flag,
     checked_key,
+    checked_keys,
     checked_kind,
     checked_name,
     checked_namespace,
@@ -54,12 +55,13 @@ from valkey_semcache.policy import Policy
 from valkey_semcache.question import Addressing
 from valkey_semcache.removing import Removing
 from valkey_semcache.rules import Selection, ShouldCache, ShouldStore
+from valkey_semcache.sealing import Seal, derived
 from valkey_semcache.server import Server
 from valkey_semcache.stats import Counters, Stats
 from valkey_semcache.tenants import Tenants
 
 
-class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
+class SemanticCache(OneCall, Filling, Indexing, Removing):
     """Answers kept in Valkey, found by their question's words or by their meaning.
 
     Nothing is connected or asked before the first use. Look-ups and stores never raise for
@@ -108,11 +110,9 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
         max_semantic_chars: Longer questions are found by their very words only.
         volatile: Patterns taken out of every text and context: what the app itself puts in
             that does not change the answer (today's date, a request id).
-        store_questions: False keeps the questions' texts out of Valkey.
-        promote: True remembers a wording that hit by meaning, so that it hits exactly, with
-            no embedding, the next time.
         features: Function from a question's text to strings that must be the same for two
             questions to meet, beside what the cache finds itself (numbers, dates, quotations,
+            links, code, script). If it raises, the question is found by its very words only.
         guards: What is asked whether a stored question that is near enough is the same question:
             names of the cache's own guards (`"polarity"`, `"order"`, `"dates"`, `"units"`,
             `"names"`) and functions of the asked question and the stored one that return why
@@ -121,7 +121,6 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
             then.
         promote: True remembers a wording that hit by meaning, so that it hits exactly, with
             no embedding, the next time.
-            links, code, script). If it raises, the question is found by its very words only.
         local: `LocalTier()` holds copies of what was served or stored in this process, for 30 s
             unless told otherwise; None holds none.
         refresh_after: Share of its life, such as 0.8, from which on an entry is renewed: it is
@@ -129,6 +128,8 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
             for no renewal.
         refresh: Function of the `Question` that asks the model anew, sync or async; with it
             nobody gets a miss, and the entry is renewed in the background.
+        max_entries_per_namespace: Entries that one tenant may have, about; its oldest go first.
+            None for any number.
         batch_window: Milliseconds for which the texts of concurrent async look-ups are gathered
             into one call of the embedding model; 0 for not.
         compress_over: Answers of more bytes are compressed (Zstandard) where that saves a tenth
@@ -137,6 +138,12 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
             nor read.
         digest_key: Secret of 16 bytes or more that turns every digest into an HMAC, so that
             questions cannot be guessed from keys. All processes must share it.
+        signing_key: Secret of 16 bytes or more, or several, newest first. Only entries signed
+            with one of them are read; who has none can make misses, or put back an entry that
+            has not expired, and no more. What is not signed is removed when it is met.
+        encryption_key: Likewise; question, answer, model and usage are encrypted (AES-GCM),
+            and every digest becomes an HMAC (under the last one's, unless there is a
+            digest_key). Vectors stay readable, and texts can be guessed from them in part.
         flat_max_bytes: Memory in this process for the flat index's vectors.
         algorithm: Of valkey-search's index: `"flat"` compares with every vector of the scope,
             `"hnsw"` walks a graph and may miss some; `"auto"` uses the first, and adds the
@@ -193,6 +200,8 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
         compress_over: int | None = 1024,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         digest_key: bytes | str | None = None,
+        signing_key: bytes | str | Sequence[bytes | str] | None = None,
+        encryption_key: bytes | str | Sequence[bytes | str] | None = None,
         flat_max_bytes: int = 256 * 2**20,
         algorithm: Literal["auto", "flat", "hnsw"] = "auto",
         m: int | None = None,
@@ -220,7 +229,13 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
         if embed_timeout is not None:
             embed_timeout = checked_seconds(embed_timeout, "embed_timeout")
         model = EmbeddingModel.of(embedding, embedding_id, embed_timeout)
-        self._digests = Digests(checked_key(digest_key))
+        signing = checked_keys(signing_key, "signing_key")
+        encryption = checked_keys(encryption_key, "encryption_key")
+        key = checked_key(digest_key)
+        if key is None and encryption:
+            # Of the oldest, so that a new key in front of it does not hide what is stored.
+            key = derived(encryption[-1], "digest")
+        self._digests = Digests(key)
         settings = IndexSettings(
             wanted=checked_choice(index, "index", ("auto", "search", "flat")),
             name=self._name,
@@ -235,6 +250,7 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
                 ef_runtime=checked_range(ef_runtime, "ef_runtime", 1, 4096),
                 initial_cap=checked_range(initial_cap, "initial_cap", 1, 2**31 - 1),
             ),
+            fields=SIGNED_FIELDS if signing else ENTRY_FIELDS,
         )
         self._embedding = settings.embedding
         self._addressing = Addressing(
@@ -258,7 +274,11 @@ class SemanticCache(OneCall, ManyAtOnce, Indexing, Removing):
                 compress_over=checked_range(compress_over, "compress_over", 0, 2**30),
                 max_answer_bytes=self._max_answer_bytes,
                 refresh_after=checked_refresh(refresh_after, refresh),
+                max_entries_per_namespace=checked_range(
+                    max_entries_per_namespace, "max_entries_per_namespace", 1, 2**40
+                ),
                 local=checked_kind(local, "local", LocalTier),
+                seal=Seal(signing, encryption) if signing or encryption else None,
             ),
         )
         self._background = None if refresh is None else Background(refresh, self._counters)

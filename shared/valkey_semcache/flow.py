@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+
+import numpy as np
 
 from valkey_semcache.answer import ALIAS_CODEC, Alias, Envelope, place_of
 from valkey_semcache.codec import Codec
-from valkey_semcache.embedding import Vector
+from valkey_semcache.embedding import FLOAT32, Vector
 from valkey_semcache.entries import Entries, fields_of, is_rejected, milliseconds
-from valkey_semcache.errors import IndexLostError, SemcacheError
+from valkey_semcache.errors import ForgedError, IndexLostError, SemcacheError
 from valkey_semcache.exact import ExactTier
 from valkey_semcache.index.contract import Candidate, Fields, VectorIndex
 from valkey_semcache.index.opening import IndexSettings, open_index
@@ -60,13 +63,15 @@ class Flows:
         self._index_settings = index_settings
         self._counters = counters
         self._policy = policy
-        self._entries = Entries(counters, policy.max_answer_bytes)
+        limits = policy.max_answer_bytes, policy.compress_over
+        self._entries = Entries(counters, *limits, policy.seal)
         local = None if policy.local is None else LocalCopies(policy.local)
         self._local = local
         self._serving = Serving(self._entries, self._logs, counters, notes, policy, local)
         self._exact = ExactTier(self._entries, self._serving)
         self.exact = self._exact.find
-        storing = Storing(self._serving, notes, self._index, self._vector, counters, policy, local)
+        stored = self._entries, self._serving, notes, self._index, self._vector
+        storing = Storing(*stored, counters, policy, local)
         self.store, self.delete, self.reject = storing.store, storing.delete, storing.reject
         self._opened: VectorIndex | None = None
         self._dimension: int | None = None
@@ -118,7 +123,7 @@ class Flows:
                 index = yield from self._index(len(vector))
                 candidates = yield from index.nearest(address.scope, vector, count)
             outcome, passed_over = yield from self._judged(
-                address, index, candidates, codec, threshold
+                address, vector, index, candidates, codec, threshold
             )
             if isinstance(outcome, Hit) or passed_over < count or count >= _MOST:
                 return outcome
@@ -128,6 +133,7 @@ class Flows:
     def _judged(
         self,
         address: Address,
+        vector: Vector,
         index: VectorIndex,
         candidates: Sequence[Candidate],
         codec: Codec,
@@ -152,6 +158,11 @@ class Flows:
             envelope = yield from self._entries.envelope(candidate.key, fields[b"p"])
             if envelope is None:
                 continue
+            if self._entries.are_signed:
+                similarity = yield from self._verified(candidate, fields, envelope, vector)
+                if similarity is None:
+                    continue
+                candidate = replace(candidate, similarity=similarity)
             refusal = _refusal(address, candidate, fields, threshold)
             if refusal is None and guards:
                 refusal = self._guarded(address, envelope)
@@ -216,9 +227,9 @@ class Flows:
             model=envelope.model,
         )
         try:
-            yield Script(
-                STORE_ALIAS, address.key, milliseconds(left), *fields_of(address, alias.pack())
-            )
+            packed = self._entries.packed(address.key, alias)
+            ttl_ms = milliseconds(left)
+            yield Script(STORE_ALIAS, address.key, ttl_ms, *fields_of(address, packed))
         except SemcacheError as error:
             self._counters.failed("promoting a wording", error)
 

@@ -47,7 +47,7 @@ class ManyAtOnce(Asking):
             A `Hit` or a `Miss` for each, in order.
         """
         outcomes: list[Hit | Miss] = []
-        for batch in _batches(questions):
+        for batch in batches(questions):
             flows = [self._lookup(asked, codec, similarity_threshold) for asked in batch]
             try:
                 found = self._drive.run(together(flows))
@@ -65,7 +65,7 @@ class ManyAtOnce(Asking):
     ) -> list[Hit | Miss]:
         """The same as `lookup_many`, without blocking the event loop."""
         outcomes: list[Hit | Miss] = []
-        for batch in _batches(questions):
+        for batch in batches(questions):
             flows = [self._lookup(asked, codec, similarity_threshold) for asked in batch]
             try:
                 found = await self._drive.arun(together(flows))
@@ -95,7 +95,7 @@ class ManyAtOnce(Asking):
             Whether each was stored, in order.
         """
         stored: list[bool] = []
-        for batch in _batches(answered):
+        for batch in batches(answered):
             flows = self._stores(batch, codec, ttl)
             wanted = [flow for flow in flows if flow is not None]
             try:
@@ -114,7 +114,7 @@ class ManyAtOnce(Asking):
     ) -> list[bool]:
         """The same as `store_many`, without blocking the event loop."""
         stored: list[bool] = []
-        for batch in _batches(answered):
+        for batch in batches(answered):
             flows = self._stores(batch, codec, ttl)
             wanted = [flow for flow in flows if flow is not None]
             try:
@@ -161,7 +161,8 @@ class ManyAtOnce(Asking):
         return stored
 
 
-def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+def batches(values: Iterable[T]) -> Iterator[list[T]]:
+    """`values`, 256 at a time."""
     batch: list[T] = []
     for value in values:
         batch.append(value)

@@ -63,10 +63,13 @@ class Options(TypedDict, total=False):
     local: LocalTier | None
     refresh_after: float | None
     refresh: Callable[[Question], Any] | None
+    max_entries_per_namespace: int | None
     batch_window: float
     compress_over: int | None
     max_answer_bytes: int
     digest_key: bytes | str | None
+    signing_key: bytes | str | Sequence[bytes | str] | None
+    encryption_key: bytes | str | Sequence[bytes | str] | None
     flat_max_bytes: int
     algorithm: Literal["auto", "flat", "hnsw"]
     m: int | None
@@ -218,14 +221,28 @@ def checked_patterns(value: object) -> tuple[re.Pattern[str], ...]:
         ) from None
 
 
-def checked_key(value: object) -> bytes | None:
+def checked_key(value: object, option: str = "digest_key") -> bytes | None:
     """A secret; never repeated in a message."""
     if value is None:
         return None
     data = value.encode() if isinstance(value, str) else value
     if not isinstance(data, bytes) or len(data) < 16:
-        raise ConfigurationError("digest_key= takes at least 16 bytes, as bytes or text.")
+        raise ConfigurationError(f"{option}= takes at least 16 bytes, as bytes or text.")
     return data
+
+
+def checked_keys(value: object, option: str) -> tuple[bytes, ...]:
+    """One secret or several, newest first; none is repeated in a message."""
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    given = tuple(value) if several else (value,)  # type: ignore[arg-type]
+    if value is None:
+        return ()
+    keys = tuple(key for each in given if (key := checked_key(each, option)) is not None)
+    if len(keys) < len(given) or not keys:
+        raise ConfigurationError(
+            f"{option}= takes one secret of at least 16 bytes, or a list of them, newest first."
+        )
+    return keys
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -12,6 +12,7 @@ from valkey_semcache.compression import MAX_ANSWER_BYTES
 from valkey_semcache.guards import Guards
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.local import LocalTier
+from valkey_semcache.sealing import Seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,10 @@ class Policy:
         compress_over: Answers of more bytes are compressed; None for none.
         max_answer_bytes: Larger answers are neither stored nor read.
         refresh_after: Share of its life from which on an entry is renewed; None for never.
-        local: Bounds of the copies in this process; None for none.
         max_entries_per_namespace: Entries of one tenant, about; None for any number.
         guards: What is asked whether two questions that are near are the same.
+        local: Bounds of the copies in this process; None for none.
+        seal: Signs and encrypts what is stored; None for neither.
     """
 
     lifetimes: Lifetimes = field(default_factory=lambda: Lifetimes(lifetime_rule(3600)))
@@ -36,6 +38,7 @@ class Policy:
     compress_over: int | None = None
     max_answer_bytes: int = MAX_ANSWER_BYTES
     refresh_after: float | None = None
-    local: LocalTier | None = None
     max_entries_per_namespace: int | None = None
     guards: Guards = field(default_factory=lambda: Guards(()))
+    local: LocalTier | None = None
+    seal: Seal | None = None

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from valkey_semcache.answer import Envelope, place_of
 from valkey_semcache.embedding import Vector
-from valkey_semcache.entries import fields_of, milliseconds
+from valkey_semcache.entries import Entries, fields_of, milliseconds
+from valkey_semcache.errors import SemcacheError
 from valkey_semcache.index.contract import VectorIndex
-from valkey_semcache.index.scripts import REJECT, RENEW, STORE
+from valkey_semcache.index.scripts import QUOTA, REJECT, RENEW, STORE
 from valkey_semcache.local import LocalCopies
 from valkey_semcache.notes import Note, Notes
-from valkey_semcache.operations import Command, Flow, Script
+from valkey_semcache.operations import Command, Flow, Script, replies_to
 from valkey_semcache.outcome import Hit
 from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address
@@ -31,6 +32,7 @@ class Storing:
     """The flows that write.
 
     Args:
+        entries: Packs them.
         serving: Knows how long copies in this process are good for.
         notes: What look-ups left for stores.
         index: Opens the index for vectors of a dimension.
@@ -42,6 +44,7 @@ class Storing:
 
     def __init__(
         self,
+        entries: Entries,
         serving: Serving,
         notes: Notes,
         index: Callable[[int], Flow[VectorIndex]],
@@ -50,6 +53,7 @@ class Storing:
         policy: Policy,
         local: LocalCopies | None,
     ) -> None:
+        self._entries = entries
         self._serving = serving
         self._notes = notes
         self._index = index
@@ -91,11 +95,12 @@ class Storing:
             self._local.drop(address.key)
         renews = None if note is None else note.renews
         if note is not None and renews is not None and address.semantic:
-            renewed = yield from self._renew(address, renews, note.question, envelope)
+            renewed = yield from self._renew(address, renews, note, envelope)
             if renewed:
                 return
         ttl_ms = milliseconds(ttl)
         yield from self._write(address, envelope, ttl_ms, note)
+        yield from self._within_quota(address, address.key, ttl_ms)
         if renews == address.key:
             self._counters.count("renewed")
             yield from self._serving.renewed(address, address.key, ttl_ms)
@@ -103,9 +108,7 @@ class Storing:
             self._local.written(address.key, envelope, self._serving.look_again(envelope))
         self._notes.stored(address)
 
-    def _renew(
-        self, address: Address, key: str, question: str | None, envelope: Envelope
-    ) -> Flow[bool]:
+    def _renew(self, address: Address, key: str, note: Note, envelope: Envelope) -> Flow[bool]:
         """Give the entry that asked for it the new answer; False if it is gone.
 
         Whatever wording brought the answer, the entry keeps its own question and vector.
@@ -113,11 +116,11 @@ class Storing:
         Args:
             address: The question that was asked.
             key: The entry's.
-            question: The entry's wording, if texts are kept.
+            note: What the look-up knew of the entry.
             envelope: Of the answer, as it would be stored under the asked words.
         """
-        envelope = replace(envelope, place=place_of(key), question=question)
-        packed = envelope.pack(self._policy.compress_over)
+        envelope = replace(envelope, place=place_of(key), question=note.question)
+        packed = self._entries.packed(key, envelope, sealed=note.sealed)
         left = None if envelope.expires is None else envelope.expires - envelope.created
         ttl_ms = milliseconds(left)
         if self._local is not None:
@@ -130,6 +133,7 @@ class Storing:
             self._local.written(key, envelope, self._serving.look_again(envelope))
         self._notes.stored(address)
         yield from self._serving.renewed(address, key, ttl_ms)
+        yield from self._within_quota(address, key, ttl_ms)
         return True
 
     def delete(self, address: Address) -> Flow[bool]:
@@ -161,19 +165,40 @@ class Storing:
         self, address: Address, envelope: Envelope, ttl_ms: int, note: Note | None
     ) -> Flow[None]:
         """One script, and what the index notes of it."""
-        packed = envelope.pack(self._policy.compress_over)
-        fields = fields_of(address, packed)
         if not address.semantic:
-            yield Script(STORE, address.key, ttl_ms, 0, *fields)
+            packed = self._entries.packed(address.key, envelope)
+            yield Script(STORE, address.key, ttl_ms, 0, *fields_of(address, packed))
         else:
             vector = None if note is None else note.vector
             if vector is None:
                 vector = yield from self._vector(address)
             index = yield from self._index(len(vector))
+            packed = self._entries.packed(address.key, envelope, vector)
+            fields = fields_of(address, packed)
             fields += ("s", address.scope, "b", address.family, "v", vector.tobytes())
             yield Script(STORE, address.key, ttl_ms, 1, *fields)
             yield from index.added(address.scope, address.text_digest, vector, ttl_ms)
         self._count_bytes(envelope, packed)
+
+    def _within_quota(self, address: Address, key: str, ttl_ms: int) -> Flow[None]:
+        """Remove the tenant's oldest entries if it has more than it may."""
+        most = self._policy.max_entries_per_namespace
+        if most is None:
+            return
+        name = key.partition(":")[0]
+        listed = f"{name}:quota:{address.namespace_digest}"
+        try:
+            noted = Script(QUOTA, listed, key, f"{time.time():.6f}", most, ttl_ms)
+            gone = [member.decode() for member in (yield noted)]
+            if gone:
+                removed = yield from replies_to([Command("UNLINK", each) for each in gone])
+                self._counters.count("evicted", "", sum(removed))
+        except SemcacheError as error:
+            self._counters.failed("keeping a tenant within its quota", error)
+            return
+        if self._local is not None:
+            for each in gone:
+                self._local.drop(each)
 
     def _count_bytes(self, envelope: Envelope, packed: bytes) -> None:
         self._counters.count("bytes", "in", len(envelope.content))

@@ -84,3 +84,59 @@ def reindex(
     from valkey_semcache.cli import reindex
 
     reindex.run(url, name, to, timeout)
+
+
+@app.command(epilog="Example: semcache warm faq.jsonl --cache app.main:cache --llm app.main:llm")
+def warm(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSONL, or CSV with a header: question, answer, and perhaps namespace and system.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    cache: Annotated[str, typer.Option(help="The app's cache, as module:object.")],
+    llm: Annotated[
+        str | None,
+        typer.Option(help="The app's model, as module:object; for the caches of the frameworks."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Store also what is there already.")
+    ] = False,
+) -> None:
+    """Store questions with their answers, so that they are answered without a call.
+
+    What is stored for the same words already is left as it is: begun again, the command goes on
+    where it was interrupted. The exit code is 1 if a line was not read or not stored.
+    """
+    from valkey_semcache.cli import warm
+
+    if not warm.run(file, cache, llm, again=again):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: semcache clear valkey://localhost:6379 --namespace acme")
+def clear(
+    url: Annotated[
+        str | None,
+        typer.Argument(help="The server's URL; without it the environment's (VALKEY_URL, …)."),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(help="The app's cache, as module:object, instead of URL and name."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The cache's name.")] = "semcache",
+    namespace: Annotated[str | None, typer.Option(help="Only this tenant's entries.")] = None,
+    identity: Annotated[str | None, typer.Option(help="Only those of this llm_string.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only those of this model's name.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a cache's entries, or those of one tenant or model. Asks first.
+
+    A cache with a digest_key or encryption_key must be given by --cache to clear a part of it.
+    """
+    from valkey_semcache.cli import clear
+
+    scope = {"namespace": namespace, "identity": identity, "model": model}
+    clear.run(url, cache, name, scope, agreed=yes)
