@@ -25,6 +25,7 @@ from llama_index_valkey_semcache.identity import UnnamableError
 from llama_index_valkey_semcache.response_codec import Kept, ResponseCodec
 from llama_index_valkey_semcache.responses import reason_not_to_store, whole
 from valkey_semcache import ConfigurationError, Question, SemanticCache
+from valkey_semcache.blocks import Block
 from valkey_semcache.errors import UnknownTenantError
 from valkey_semcache.options import (
     TTL,
@@ -89,6 +90,7 @@ class EngineFront:
         self.shares_vector = checked_flag(shared_query_vector, "shared_query_vector")
         if self.shares_vector:
             _check_one_embedding_model(engine, cache)
+        self.bypassed: Block[bool] = Block()
         self._warned: set[str] = set()
         self._compared = False
         listening.begin()
@@ -103,6 +105,8 @@ class EngineFront:
 
     def asked(self, bundle: QueryBundle) -> AskedEngine | None:
         """What a query asks, or None for one that the cache takes no part in."""
+        if self.bypassed.value():
+            return None
         try:
             walk = EngineWalk(self.engine, self.engine_id)
             version = self._version()

@@ -7,6 +7,7 @@ engine_identity.py, what a response is in response_codec.py; all else is the inn
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
@@ -103,6 +104,14 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
         view._query_engine = self._query_engine
         view._front = self._front.for_tenant(checked_namespace(namespace))
         return view
+
+    def bypass(self) -> AbstractContextManager[None]:
+        """Go around the cache: `with engine.bypass():`.
+
+        Within, queries of this thread or task go to the inner engine; nothing is looked up or
+        stored.
+        """
+        return self._front.bypassed(True)
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         front = self._front

@@ -323,6 +323,18 @@ async def test_threshold_ttl_and_should_store(
         assert cache.stats().errors == {"LookupError": 1}
 
 
+async def test_bypass_goes_around_the_cache(cache: ValkeySemanticCache, way: Way) -> None:
+    llm = EchoLLM()
+    asking = cached(engine(llm, RetrievingEmbedding()), cache)
+    with asking.bypass():
+        for view in (asking, asking.with_namespace("acme")):
+            assert (await way(view.query, ASKED)).semantic_cache is None
+    assert (llm.calls, cache.stats().lookups, cache.stats().stored) == (2, 0, 0)
+    for _ in range(2):
+        await way(asking.query, ASKED)
+    assert llm.calls == 3
+
+
 # The query itself
 
 
