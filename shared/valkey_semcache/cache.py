@@ -30,6 +30,7 @@ from valkey_semcache.index.search import Parameters
 from valkey_semcache.indexing import Indexing
 from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.local import LocalTier
+from valkey_semcache.moving import Moving
 from valkey_semcache.notes import Notes
 from valkey_semcache.one_call import OneCall
 from valkey_semcache.options import (
@@ -61,7 +62,7 @@ from valkey_semcache.stats import Counters, Stats
 from valkey_semcache.tenants import Tenants
 
 
-class SemanticCache(OneCall, Filling, Indexing, Removing):
+class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
     """Answers kept in Valkey, found by their question's words or by their meaning.
 
     Nothing is connected or asked before the first use. Look-ups and stores never raise for

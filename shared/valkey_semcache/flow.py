@@ -64,13 +64,13 @@ class Flows:
         self._counters = counters
         self._policy = policy
         limits = policy.max_answer_bytes, policy.compress_over
-        self._entries = Entries(counters, *limits, policy.seal)
+        self.entries = Entries(counters, *limits, policy.seal)
         local = None if policy.local is None else LocalCopies(policy.local)
         self._local = local
-        self._serving = Serving(self._entries, self._logs, counters, notes, policy, local)
-        self._exact = ExactTier(self._entries, self._serving)
-        self.exact = self._exact.find
-        stored = self._entries, self._serving, notes, self._index, self._vector
+        self._serving = Serving(self.entries, self._logs, counters, notes, policy, local)
+        self._exact = ExactTier(self.entries, self._serving)
+        self.exact, self.index_for = self._exact.find, self._index
+        stored = self.entries, self._serving, notes, self._index, self._vector
         storing = Storing(*stored, counters, policy, local)
         self.store, self.delete, self.reject = storing.store, storing.delete, storing.reject
         self._opened: VectorIndex | None = None
@@ -155,10 +155,10 @@ class Flows:
                 fields = yield from index.read(address.scope, candidate)
                 if fields is None:
                     continue
-            envelope = yield from self._entries.envelope(candidate.key, fields[b"p"])
+            envelope = yield from self.entries.envelope(candidate.key, fields[b"p"])
             if envelope is None:
                 continue
-            if self._entries.are_signed:
+            if self.entries.are_signed:
                 similarity = yield from self._verified(candidate, fields, envelope, vector)
                 if similarity is None:
                     continue
@@ -197,9 +197,9 @@ class Flows:
     ) -> Flow[float | None]:
         """The similarity to a signed entry's own vector, whatever the server says it is."""
         stored = fields.get(b"v")
-        if stored is None or not self._entries.is_vector_of(envelope, stored):
+        if stored is None or not self.entries.is_vector_of(envelope, stored):
             forged = ForgedError("The entry's vector is not the one it was signed with.")
-            yield from self._entries.remove_unreadable(candidate.key, forged)
+            yield from self.entries.remove_unreadable(candidate.key, forged)
             return None
         return min(1.0, float(vector @ np.frombuffer(stored, FLOAT32)))
 
@@ -227,7 +227,7 @@ class Flows:
             model=envelope.model,
         )
         try:
-            packed = self._entries.packed(address.key, alias)
+            packed = self.entries.packed(address.key, alias)
             ttl_ms = milliseconds(left)
             yield Script(STORE_ALIAS, address.key, ttl_ms, *fields_of(address, packed))
         except SemcacheError as error:

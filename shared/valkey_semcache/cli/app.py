@@ -140,3 +140,34 @@ def clear(
 
     scope = {"namespace": namespace, "identity": identity, "model": model}
     clear.run(url, cache, name, scope, agreed=yes)
+
+
+@app.command(epilog="Example: semcache export entries.jsonl --cache app.main:cache --vectors")
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to write the entries, as JSONL.")],
+    cache: Annotated[str, typer.Option(help="The app's cache, as module:object.")],
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="With vectors, so that nothing is embedded again.")
+    ] = False,
+) -> None:
+    """Write all that a cache has stored into a file: questions and answers as plain text."""
+    from valkey_semcache.cli import moving
+
+    moving.export(cache, file, vectors=vectors)
+
+
+@app.command("import", epilog="Example: semcache import entries.jsonl --cache app.main:cache")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="What semcache export wrote.", exists=True, dir_okay=False)
+    ],
+    cache: Annotated[str, typer.Option(help="The app's cache, as module:object.")],
+) -> None:
+    """Store what another cache has exported, with the time that is left to each entry.
+
+    The exit code is 1 if a line was not read or not stored.
+    """
+    from valkey_semcache.cli import moving
+
+    if not moving.import_(cache, file):
+        raise typer.Exit(1)
