@@ -61,14 +61,11 @@ class ModelCache(BaseCache):
         if self.namespace_from is None:
             return self.cache
         try:
-            namespace = self.namespace_from(config)
-            if namespace is not None:
-                return self.cache.with_namespace(namespace)
-            reason = "namespace_from gave None"
+            # None is no tenant's name either, and refused like all else that is not one.
+            return self.cache.with_namespace(self.namespace_from(config))  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-            reason = f"namespace_from raised {type(error).__name__}"
-        self.cache.core.missed(reason)
-        return None
+            self.cache.core.missed(f"namespace_from named no tenant: {type(error).__name__}")
+            return None
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """As the cache does."""

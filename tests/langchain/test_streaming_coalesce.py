@@ -124,6 +124,7 @@ async def test_waiters_of_an_abandoned_stream_call_for_themselves(
     openai: OpenAIServer, own: ValkeySemanticCache, how: str
 ) -> None:
     openai.middle.clear()
+    own.core.coalescer.stall = 600  # or the waiters would leave, on a busy machine
     model = cached(chat_model(openai), own, coalesce_timeout=600)
     begun, leave = asyncio.Event(), asyncio.Event()
 
@@ -155,6 +156,7 @@ async def test_waiters_of_an_abandoned_stream_call_for_themselves(
 def test_waiters_of_a_stream_abandoned_in_a_thread_call_for_themselves(
     openai: OpenAIServer, own: ValkeySemanticCache
 ) -> None:
+    own.core.coalescer.stall = 600  # or the waiters would leave, on a busy machine
     model = cached(chat_model(openai), own, coalesce_timeout=600)
     with ThreadPoolExecutor(2) as pool:
         stream: Any = model.stream(ASKED)
@@ -179,6 +181,21 @@ async def test_who_reads_a_stream_slowly_holds_up_nobody(
             assert (await asyncio.wrap_future(other)).content == ANSWER
     assert openai.calls == 2
     stream.close() if way.name == "sync" else await stream.aclose()
+
+
+async def test_who_reads_a_hit_slowly_holds_up_nobody(
+    openai: OpenAIServer, own: ValkeySemanticCache, way: Way
+) -> None:
+    model = cached(chat_model(openai), own, coalesce_timeout=600)
+    await way(model.invoke, ASKED)
+    stream: Any = model.stream(ASKED) if way.name == "sync" else model.astream(ASKED)
+    next(stream) if way.name == "sync" else await anext(stream)
+    with ThreadPoolExecutor(1) as pool:
+        (other,) = in_threads(pool, lambda: model.invoke(ASKED), 1)
+        try:
+            assert tier(other.result(20)) == "exact"
+        finally:
+            stream.close() if way.name == "sync" else await stream.aclose()
 
 
 async def test_every_wait_has_a_deadline(
