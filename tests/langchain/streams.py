@@ -39,3 +39,8 @@ def tier(message: Any) -> str | None:
     """How a message was answered: the tier of the hit, or None if by the model."""
     note: dict[str, Any] = message.response_metadata.get("semantic_cache", {})
     return note.get("tier")
+
+
+async def ask(way: Way, agent: Any, text: str, **options: Any) -> Any:
+    """The agent's state after a question."""
+    return await way(agent.invoke, {"messages": [("user", text)]}, **options)
