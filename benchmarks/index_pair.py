@@ -123,8 +123,9 @@ def page(facts: dict[str, str], rows: list[dict[str, Any]]) -> str:
         "",
         f"{facts['server']}, {facts.get('module', 'no module')}, Python {facts['python']}, "
         f"{facts['date']}. 384 dimensions, random unit vectors, near copies asked for (similarity "
-        "0.95, threshold 0.9), one client. Whole look-ups, p50 in ms (p95), share of the stored "
-        "questions found. Made by `python -m benchmarks.index_pair`.",
+        "0.95, threshold 0.9), one client on a machine of two cores shared with other work. Whole "
+        "look-ups, p50 in ms (p95), share of the stored questions found; 400 look-ups a cell, of "
+        "the slow ones at least 60. Made by `python -m benchmarks.index_pair`.",
         "",
         "| entries in the asked scope | FLAT alone | HNSW alone | the pair | pair / the better |",
         "|---|---|---|---|---|",
