@@ -190,6 +190,23 @@ async def test_a_dead_node_among_three(mortal: Cluster, way: Way) -> None:
 
 
 @pytest.mark.parametrize("cluster", ["1.0.2", "1.2.1"], indirect=True)
+async def test_what_a_script_wrote_is_found_whichever_node_is_asked(
+    make: Make, way: Way, cluster: Cluster
+) -> None:
+    """The module puts it off until its own node is asked, or until as many come as it has cores."""
+    cache, other = make(), make()
+    rows = [(Question(ASKED, context=str(number)), str(number)) for number in range(20)]
+    for question, answer in rows[:10]:
+        assert await way(cache.store, question, answer)
+        found = await way(other.lookup, Question(REWORDED, context=question.context))
+        assert found.answer == answer
+    await way(cache.store_many, rows[10:])
+    for question, answer in rows[10:]:
+        found = await way(other.lookup, Question(REWORDED, context=question.context))
+        assert found.answer == answer
+
+
+@pytest.mark.parametrize("cluster", ["1.0.2", "1.2.1"], indirect=True)
 @pytest.mark.parametrize("index", ["flat", "search"])
 async def test_no_command_names_keys_of_two_slots(
     make: Make, way: Way, cluster: Cluster, index: str, monkeypatch: pytest.MonkeyPatch

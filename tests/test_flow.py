@@ -15,7 +15,7 @@ from valkey_semcache.errors import ServerReplyError, ServerUnreachableError
 from valkey_semcache.flow import Flows
 from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.notes import Notes
-from valkey_semcache.operations import Command, Embed, Flow, Script
+from valkey_semcache.operations import Command, Embed, Flow, Script, Settle
 from valkey_semcache.outcome import Hit, Miss
 from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address, Addressing
@@ -50,6 +50,7 @@ class Dialogue:
     def __init__(self, flow: Flow[Any]) -> None:
         self._flow = flow
         self._operation = next(flow)
+        self.settles: Settle | None = None
         self.value: Any = None
 
     def step(self, expected: type, first: str | None, outcome: Any) -> Any:
@@ -62,6 +63,9 @@ class Dialogue:
                 self._operation = self._flow.throw(outcome)
             else:
                 self._operation = self._flow.send(outcome)
+            if isinstance(self._operation, Settle):
+                self.settles = self._operation
+                self._operation = self._flow.send(None)
         except StopIteration as stop:
             self.value = stop.value
         return operation
@@ -85,6 +89,9 @@ def test_the_first_semantic_look_up_opens_the_index() -> None:
     dialogue.step(Command, "FT.INFO", lost)
     created = ServerReplyError(f"Index n:{EMBEDDING}:flat already exists.")
     dialogue.step(Command, "FT.CREATE", created)
+    assert dialogue.settles is not None
+    assert dialogue.settles.prefix == f"n:{EMBEDDING}:"
+    assert not dialogue.settles.everywhere
     dialogue.step(Script, None, 1)
     near = where.key.replace(where.text_digest, "a" * 32).encode()
     far = where.key.replace(where.text_digest, "b" * 32).encode()
@@ -118,6 +125,18 @@ def opened(cache: Flows, where: Address) -> Dialogue:
     dialogue.step(Command, "HMGET", [b"1", b"search", b"2", b"0"])
     dialogue.step(Command, "FT.INFO", INFO)
     return dialogue
+
+
+@pytest.mark.parametrize(("count", "old"), [(b"3", True), (3, False)])
+def test_a_release_before_1_2_is_told_by_its_counting_in_text(count: Any, old: bool) -> None:
+    """Of a single server it alone needs a search after each script."""
+    dialogue = Dialogue(flows().lookup(address("asked"), TextCodec(), 0.9))
+    dialogue.step(Command, "HMGET", [None])
+    dialogue.step(Embed, None, VECTOR)
+    dialogue.step(Command, "HMGET", [b"1", b"search", b"2", b"0"])
+    dialogue.step(Command, "FT.INFO", [*INFO, b"num_docs", count])
+    assert dialogue.settles is not None
+    assert dialogue.settles.everywhere is old
 
 
 def test_a_hit_that_lacks_a_field_is_passed_over() -> None:

@@ -40,7 +40,8 @@ async def test_each_path_of_the_search_index(
     with served.standin.counting() as seen:
         assert not await way(cache.lookup, ASKED)
         await way(cache.store, ASKED, "x")
-    assert names(seen) == ["HMGET", "FT.SEARCH", "EVALSHA"], "a miss and its store"
+    settling = ["FT.SEARCH"] if served.standin.release == "1.0.2" else []
+    assert names(seen) == ["HMGET", "FT.SEARCH", "EVALSHA", *settling], "a miss and its store"
     with served.standin.counting() as seen:
         assert (await way(cache.lookup, ASKED)).tier == "exact"
     assert names(seen) == ["HMGET"], "an exact hit"
@@ -50,7 +51,7 @@ async def test_each_path_of_the_search_index(
     with served.standin.counting() as seen:
         assert not await way(cache.lookup, Question(OTHER, exact_only=True))
         await way(cache.store, Question(OTHER, exact_only=True), "x")
-    assert names(seen) == ["HMGET", "EVALSHA"], "exact-only"
+    assert names(seen) == ["HMGET", "EVALSHA", *settling], "exact-only"
     with served.standin.counting() as seen:
         await way(cache.delete, ASKED)
     assert names(seen) == ["UNLINK"], "a delete"

@@ -24,6 +24,7 @@ from valkey_semcache.operations import (
     Nodes,
     Operation,
     Script,
+    Settle,
     Sleep,
 )
 from valkey_semcache.server.asking import Asked
@@ -35,6 +36,7 @@ from valkey_semcache.server.cluster import (
     nodes_of,
 )
 from valkey_semcache.server.connect import Server, decodes
+from valkey_semcache.server.settling import Settling
 
 T = TypeVar("T")
 
@@ -56,6 +58,7 @@ class Drive:
         self.embedding = embedding
         self._gathering = Gathering(embedding, batch_window) if batch_window else None
         self._asked = Asked()
+        self._settling = Settling()
 
     def run(self, flow: Flow[T]) -> T:
         """Carry `flow` out and return its value; what it does not catch is raised."""
@@ -96,6 +99,8 @@ class Drive:
             return self.embedding.vectors(operation.texts)
         if isinstance(operation, Sleep):
             return time.sleep(operation.seconds)
+        if isinstance(operation, Settle):
+            return self._settling.register(operation)
         self._admit()
         client = None
         try:
@@ -115,8 +120,10 @@ class Drive:
                     reply = client.execute_command(*_by_sha(operation), **never_decode)
                 except NoScriptError:
                     reply = client.execute_command(*_by_text(operation), **never_decode)
+                self._settling.settle(client, [operation.key])
             else:
                 reply = self._pipelined(client, operation.commands, never_decode)
+                self._settling.settle(client, _scripted(operation.commands))
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
         except AttributeError as error:
@@ -141,6 +148,8 @@ class Drive:
             return await self.embedding.avectors(operation.texts)
         if isinstance(operation, Sleep):
             return await asyncio.sleep(operation.seconds)
+        if isinstance(operation, Settle):
+            return self._settling.register(operation)
         self._admit()
         client = None
         try:
@@ -160,8 +169,10 @@ class Drive:
                     reply = await client.execute_command(*_by_sha(operation), **never_decode)
                 except NoScriptError:
                     reply = await client.execute_command(*_by_text(operation), **never_decode)
+                await self._settling.asettle(client, [operation.key])
             else:
                 reply = await self._apipelined(client, operation.commands, never_decode)
+                await self._settling.asettle(client, _scripted(operation.commands))
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
         except AttributeError as error:
@@ -253,6 +264,11 @@ def _no_transaction(client: Any) -> dict[str, bool]:
 def _names_no_node(client: Any, command: Command) -> bool:
     """Whether nothing in a command tells a cluster client where to send it."""
     return isinstance(client, CLIENTS) and str(command.arguments[0]).startswith("FT.")
+
+
+def _scripted(commands: Sequence[Command | Script]) -> list[str]:
+    """The keys on which scripts ran."""
+    return [command.key for command in commands if isinstance(command, Script)]
 
 
 def _by_sha(script: Script) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ them out and sends back the outcome, or throws the error in.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
@@ -34,6 +34,20 @@ class Nodes:
     it is `[None]`."""
 
     __slots__ = ()
+
+
+class Settle:
+    """From now on, after each script on a key of `prefix`, the drive sends `searches()` to the
+    key's node: in a cluster, and to a single server if `everywhere`. See server/settling.py."""
+
+    __slots__ = ("everywhere", "prefix", "searches")
+
+    def __init__(
+        self, prefix: str, searches: Callable[[], list[tuple[Argument, ...]]], *, everywhere: bool
+    ) -> None:
+        self.prefix = prefix
+        self.searches = searches
+        self.everywhere = everywhere
 
 
 class Source:
@@ -96,7 +110,7 @@ class Sleep:
         self.seconds = seconds
 
 
-Operation: TypeAlias = Command | Pipeline | Script | Embed | EmbedMany | Nodes | Sleep
+Operation: TypeAlias = Command | Pipeline | Script | Embed | EmbedMany | Nodes | Settle | Sleep
 T = TypeVar("T")
 Flow: TypeAlias = Generator[Operation, Any, T]
 

@@ -29,6 +29,8 @@ SCAN_COUNT = 5_000
 KEYS_AT_ONCE = 2_000
 # So many changed keys are read without waiting for a search, which would have to wait for them.
 TOO_MANY = 100
+# Of the module, one for each core.
+WRITER_THREADS = 16
 
 
 class RefusedError(Exception):
@@ -73,6 +75,9 @@ class Mirror:
         self.db = db
         self.topology = Topology()
         """In a cluster, how the server behind saw it at the last `sync`."""
+        self.deferred: set[bytes] = set()
+        """Keys that scripts wrote, which the module reads only when this node itself is asked,
+        or when they are many."""
         self._started_anew = started_anew
         self.followed: dict[bytes, Followed] = {}
         self.foreign_flushes = 0
@@ -273,11 +278,14 @@ class Mirror:
     async def _refresh(self, wire: Wire) -> None:
         # Indexes over the same fields of a key share one reading of it.
         wanted: dict[tuple[bytes, ...], dict[bytes, list[Index]]] = {}
+        if len(self.deferred) >= WRITER_THREADS:
+            self.deferred.clear()
         for followed in self.followed.values():
             by_key = wanted.setdefault(tuple(followed.index.identifiers), {})
-            for key in followed.changed:
+            left = {key: None for key in followed.changed if key in self.deferred}
+            for key in followed.changed.keys() - left.keys():
                 by_key.setdefault(key, []).append(followed.index)
-            followed.changed = {}
+            followed.changed = left
         for identifiers, by_key in wanted.items():
             keys = list(by_key)
             try:

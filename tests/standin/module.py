@@ -64,6 +64,7 @@ class SearchModule:
             return Failure(
                 f"NOPERM User {user.name} has no permissions to run the '{name.lower()}' command"
             )
+        mirror.deferred.clear()
         try:
             full = await mirror.sync()
             await self._follow_primary(mirror)
@@ -76,6 +77,10 @@ class SearchModule:
             return error.failure
         except CommandError as error:
             return Failure(str(error))
+
+    def scripted(self, db: int, keys: Sequence[bytes]) -> None:
+        """A client's script may write to these keys."""
+        self._mirror(db).deferred.update(keys)
 
     async def user(self, name: str) -> User:
         """The user of this name, as it is now."""

@@ -89,6 +89,9 @@ class Connection(Link):
                 self._transaction = Transaction()
             case "DISCARD":
                 self._transaction = None
+            case "EVAL" | "EVALSHA" if len(received.args) > 1 and received.args[1].isdigit():
+                count = int(received.args[1])
+                self._module.scripted(self._db, received.args[2 : 2 + count])
             case "EXEC":
                 return self._exec_handler()
             case "FLUSHDB":

@@ -33,7 +33,7 @@ from valkey_semcache.index.search import (
     is_unknown_command,
     read_info,
 )
-from valkey_semcache.operations import Command, Flow, Script, unless_wrong_type
+from valkey_semcache.operations import Command, Flow, Script, Settle, unless_wrong_type
 
 logger = logging.getLogger("valkey_semcache")
 
@@ -144,7 +144,16 @@ def _pair(
     info: Any,
     searched: Callable[[str], None],
 ) -> Flow[PairIndex]:
-    """valkey-search's two indexes, or the one of them that is wanted."""
+    """valkey-search's two indexes, or the one of them that is wanted.
+
+    Args:
+        settings: What they are made with.
+        dimension: Of the vectors.
+        generation: Of the HNSW index, 0 for none.
+        info: What `_search_available` was told of the FLAT index.
+        searched: Told of each search.
+    """
+    facts = None if isinstance(info, str) else read_info(info)
 
     def make(generation: int) -> SearchIndex:
         made = (generation, dimension, settings.parameters, settings.model, settings.fields)
@@ -153,19 +162,23 @@ def _pair(
     flat = graph = None
     if settings.algorithm != "hnsw":
         flat = make(0)
-        if info is None:
+        if facts is None:
             yield from flat.create()
         else:
-            _warn(flat, flat.check(read_info(info)))
+            _warn(flat, flat.check(facts))
     if settings.algorithm != "flat":
         graph = Generations(
             settings.meta_key, settings.embedding, settings.prefix, generation, make
         )
-        if graph.current is not None and (facts := (yield from graph.current.info())):
-            _warn(graph.current, graph.current.check(facts))
+        if graph.current is not None and (known := (yield from graph.current.info())):
+            _warn(graph.current, graph.current.check(known))
         elif flat is None:
             yield from graph.begin(at_once=True)
-    return PairIndex(flat, graph, dimension, settings.timeout, searched)
+    pair = PairIndex(flat, graph, dimension, settings.timeout, searched)
+    # Only from 1.2 on the error names the database.
+    old = "in database" not in info if facts is None else facts.old
+    yield Settle(settings.prefix, pair.settling, everywhere=old)
+    return pair
 
 
 def _warn(index: SearchIndex, differs: list[str]) -> None:
@@ -178,7 +191,7 @@ def _warn(index: SearchIndex, differs: list[str]) -> None:
 
 
 def _kind(settings: IndexSettings, stored: str | None) -> Flow[tuple[IndexKind, Any]]:
-    """The kind to use, and FT.INFO's reply about the index if it exists."""
+    """The kind to use, and what `_search_available` was told."""
     if settings.wanted == "flat":
         if stored == "search":
             raise _other_kind(settings, stored)
@@ -222,6 +235,9 @@ def _other_kind(settings: IndexSettings, stored: str) -> IndexKindError:
 def _search_available(settings: IndexSettings) -> Flow[tuple[bool, Any]]:
     """Whether the server has valkey-search, by FT.INFO of the cache's own index.
 
+    Returns:
+        With it, FT.INFO's reply; the text of the error where there is no such index yet.
+
     Raises:
         IndexKindError: It has Redis's module, which answers otherwise and is not supported.
     """
@@ -231,7 +247,7 @@ def _search_available(settings: IndexSettings) -> Flow[tuple[bool, Any]]:
         if is_unknown_command(error):
             return False, None
         if is_lost(error):
-            return True, None
+            return True, str(error)
         if "unknown index" in str(error).lower() or "no such index" in str(error).lower():
             raise IndexKindError(
                 "The server's search module is Redis's own, not valkey-search. Use a Valkey "

@@ -18,7 +18,7 @@ from valkey_semcache.index.chooser import Chooser, Plan
 from valkey_semcache.index.contract import Candidate, Fields, IndexKind
 from valkey_semcache.index.generations import Generations
 from valkey_semcache.index.search import SearchIndex
-from valkey_semcache.operations import Flow, batched
+from valkey_semcache.operations import Argument, Flow, batched
 
 WORTH = 1_000_000
 """Numbers in a scope's vectors (entries times dimensions) below which FLAT is quick, so that slow
@@ -98,6 +98,11 @@ class PairIndex:
         if self._graph is not None:
             yield from self._graph.go_on()
             yield from self._graph.wrote()
+
+    def settling(self) -> list[tuple[Argument, ...]]:
+        """For each index in use, the search after which what scripts wrote is in it."""
+        graph = self._graph.current if self._graph else None
+        return [index.settling() for index in (self._flat, graph) if index is not None]
 
     def forget(self) -> None:
         """Nothing of the entries is held here."""

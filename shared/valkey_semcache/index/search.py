@@ -19,7 +19,7 @@ from valkey_semcache.errors import (
     ServerReplyError,
 )
 from valkey_semcache.index.contract import ENTRY_FIELDS, Candidate, similarity_of
-from valkey_semcache.operations import Command, Flow, Nodes
+from valkey_semcache.operations import Argument, Command, Flow, Nodes
 
 Algorithm = Literal["FLAT", "HNSW"]
 """FLAT compares with each vector of the scope; HNSW walks a graph and may miss some."""
@@ -28,6 +28,9 @@ Algorithm = Literal["FLAT", "HNSW"]
 EF_RUNTIME = 256
 """Vectors that a search of an HNSW graph looks at. The server's own default of 10 found 42% of the
 nearest among 100,000 random vectors."""
+
+
+_NOBODY = "nobody"  # no hex digest
 
 
 def index_name(prefix: str) -> str:
@@ -68,6 +71,7 @@ class Info:
         capacity: Slots set aside; in HNSW those of the dead are among them.
         filling: Whether entries that were there before it are still being read.
         settings: `m`, `ef_construction` and `ef_runtime` of an HNSW index.
+        old: Whether the release is older than 1.2, by its counting in text.
     """
 
     algorithm: str
@@ -76,6 +80,7 @@ class Info:
     capacity: int
     filling: bool
     settings: Mapping[str, int]
+    old: bool = False
 
 
 class SearchIndex:
@@ -179,6 +184,17 @@ class SearchIndex:
             if "already exists" not in str(error):
                 raise
 
+    def settling(self) -> tuple[Argument, ...]:
+        """A search that finds nothing: what the module has put off until one comes is done.
+
+        To the node that is asked alone, and in a scope that no digest gives.
+        """
+        nowhere = bytes(4 * self._dimension)
+        return (
+            *("FT.SEARCH", self.name, f"(@s:{{{_NOBODY}}})=>[KNN 1 @v $q AS d]"),
+            *("PARAMS", 2, "q", nowhere, "LOCALONLY", "NOCONTENT", "DIALECT", 2),
+        )
+
     def info(self) -> Flow[Info | None]:
         """What FT.INFO tells of it; None if it is not there."""
         return (yield from index_info(self.name))
@@ -238,6 +254,7 @@ def index_info(name: str) -> Flow[Info | None]:
         capacity=sum(info.capacity for info in told),
         filling=any(info.filling for info in told),
         settings=told[0].settings,
+        old=any(info.old for info in told),
     )
 
 
@@ -281,6 +298,7 @@ def read_info(reply: Any) -> Info:
         capacity=int(_find(vector, b"capacity") or 0),
         filling=int(_find(reply, b"backfill_in_progress") or 0) != 0,
         settings=settings,
+        old=isinstance(_find(reply, b"num_docs"), bytes),
     )
 
 
