@@ -143,6 +143,32 @@ async def test_a_database_number_is_refused(make: Make, way: Way, cluster: Clust
         await way(cache.lookup, ASKED)
 
 
+async def test_entries_of_one_node_copied_to_a_cluster_are_found(
+    make: Make, way: Way, cluster: Cluster, servers: Servers
+) -> None:
+    """As `valkey-cli --cluster import` copies them: key by key, each with its TTL."""
+    served = servers.served(f"search-{cluster.release}" if cluster.release else "flat")
+    questions = [Question(spelled(number), context=str(number % 3)) for number in range(12)]
+    async with SemanticCache(HashingEmbedder(), **served.options, on_error="raise") as alone:
+        for question in questions:
+            await way(alone.store, question, question.text, ttl=900)
+        target = valkey.cluster.ValkeyCluster.from_url(cluster.url)
+        for key in served.admin.scan_iter(f"{served.name}:*"):
+            left = max(served.admin.pttl(key), 0)
+            target.restore(key, left, served.admin.dump(key))
+        await way(alone.clear)
+    served.admin.close()
+    target.close()
+    cache = make(name=served.name, similarity_threshold=0.8)
+    for question in questions:
+        worded = Question(f"{question.text} please", question.context)
+        while not (hit := await way(cache.lookup, worded)):
+            continue  # the index still reads what was there before it
+        assert hit.answer == question.text
+        assert (await way(cache.lookup, question)).answer == question.text
+    assert await way(cache.clear) == 12
+
+
 async def test_many_tasks_at_once(make: Make) -> None:
     cache = make()
 
