@@ -82,7 +82,7 @@ class Work:
 
     async def settle(self) -> None:
         """Wait until the cache trusts the cluster again."""
-        while "error" in repr(await self._call(self.reader.lookup, question(0))):
+        while "error" in repr(await self._call(self.reader.lookup, question(0))):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     async def look_up(self, number: int, more: str = "") -> bool:
