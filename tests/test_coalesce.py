@@ -75,7 +75,7 @@ async def test_tasks_share_one_call_and_the_loop_goes_on() -> None:
 
 @pytest.mark.parametrize("leader", ["thread", "task"])
 def test_threads_and_tasks_of_two_loops_share_one_call(leader: str) -> None:
-    coalescer, model = Coalescer(), Model()
+    coalescer, model = Coalescer(timeout=600, stall=600), Model()
 
     def in_a_loop() -> str:
         return asyncio.run(coalescer.acall("q", model.acall))
@@ -101,7 +101,7 @@ def test_other_keys_do_not_wait() -> None:
 
 
 def test_waiters_of_a_failed_call_call_for_themselves_at_once() -> None:
-    coalescer, model = Coalescer(timeout=600), Model(fails=1)
+    coalescer, model = Coalescer(timeout=600, stall=600), Model(fails=1)
     with ThreadPoolExecutor(ASKERS) as pool:
         asked = ask_in_threads(pool, lambda: coalescer.call("q", model))
         wait_until(lambda: waiting(coalescer, ASKERS - 1))
@@ -113,7 +113,7 @@ def test_waiters_of_a_failed_call_call_for_themselves_at_once() -> None:
 
 
 async def test_waiters_of_a_cancelled_call_call_for_themselves_at_once() -> None:
-    coalescer, model = Coalescer(timeout=600), Model()
+    coalescer, model = Coalescer(timeout=600, stall=600), Model()
     begun = asyncio.Event()
 
     async def never() -> str:
