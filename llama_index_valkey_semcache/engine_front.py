@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -20,11 +19,17 @@ from llama_index.core.schema import QueryBundle
 
 from llama_index_valkey_semcache import events, listening
 from llama_index_valkey_semcache.canonical import UnreadablePromptError, file_digest
-from llama_index_valkey_semcache.engine_identity import EngineWalk, embeddings_of
+from llama_index_valkey_semcache.engine_identity import EngineWalk
+from llama_index_valkey_semcache.engine_options import (
+    check_one_embedding_model,
+    checked_engine_id,
+    checked_function,
+    checked_version,
+)
 from llama_index_valkey_semcache.identity import UnnamableError
 from llama_index_valkey_semcache.response_codec import Kept, ResponseCodec
 from llama_index_valkey_semcache.responses import reason_not_to_store, whole
-from valkey_semcache import ConfigurationError, Question, SemanticCache
+from valkey_semcache import Question, SemanticCache
 from valkey_semcache.blocks import Block
 from valkey_semcache.errors import UnknownTenantError
 from valkey_semcache.options import (
@@ -81,15 +86,15 @@ class EngineFront:
     ) -> None:
         self.engine = engine
         self.cache = cache
-        self.corpus_version = _checked_version(corpus_version)
-        self.engine_id = _checked_name(engine_id)
+        self.corpus_version = checked_version(corpus_version)
+        self.engine_id = checked_engine_id(engine_id)
         self.namespace = None if namespace is None else checked_namespace(namespace)
         self.threshold = None if threshold is None else checked_threshold(threshold, "threshold")
         self.ttl: TTL | Unset = UNSET if ttl is None else checked_ttl(ttl)
-        self.should_store = _checked_function(should_store)
+        self.should_store = checked_function(should_store)
         self.shares_vector = checked_flag(shared_query_vector, "shared_query_vector")
         if self.shares_vector:
-            _check_one_embedding_model(engine, cache)
+            check_one_embedding_model(engine, cache)
         self.bypassed: Block[bool] = Block()
         self._warned: set[str] = set()
         self._compared = False
@@ -178,7 +183,7 @@ class EngineFront:
         self, asked: AskedEngine, response: StreamingResponse, chunks: Iterator[str]
     ) -> Generator[str, None, None]:
         """A stream as it is; what it added up to is kept once it has ended by itself."""
-        text, kept = Text(), _emptied(response)
+        text, kept = _Text(), _emptied(response)
         try:
             while True:
                 with asked.heard.listening():
@@ -200,7 +205,7 @@ class EngineFront:
         self, asked: AskedEngine, response: AsyncStreamingResponse, chunks: AsyncIterator[str]
     ) -> AsyncGenerator[str, None]:
         """The same for async streams."""
-        text, kept = Text(), _emptied(response)
+        text, kept = _Text(), _emptied(response)
         try:
             while True:
                 with asked.heard.listening():
@@ -277,7 +282,7 @@ class EngineFront:
 _END: Any = object()
 
 
-class Text:
+class _Text:
     """A stream's chunks as one text; None if one of them was no text."""
 
     def __init__(self) -> None:
@@ -317,42 +322,3 @@ def _beside_the_text(bundle: QueryBundle) -> tuple[list[Any], str]:
     if bundle.custom_embedding_strs not in (None, [bundle.query_str]):
         return ["texts", bundle.custom_embedding_strs], "the query brings its own texts to embed"
     return [], ""
-
-
-def _checked_version(version: Any) -> str | Callable[[], str | None]:
-    if isinstance(version, str) and version:
-        return version
-    if callable(version) and not inspect.iscoroutinefunction(version):
-        function: Callable[[], str | None] = version
-        return function
-    raise ConfigurationError(
-        f"corpus_version={version!r} is not allowed: it takes a text that names what is searched "
-        "and its state, or a plain function that returns one."
-    )
-
-
-def _checked_name(value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return value
-    raise ConfigurationError(f"engine_id={value!r} is not allowed: it takes a text, or None.")
-
-
-def _checked_function(value: Any) -> Callable[[Any], bool] | None:
-    if value is not None and not callable(value):
-        raise ConfigurationError(
-            f"should_store={value!r} is not allowed: it takes a function of a response, or None."
-        )
-    checked: Callable[[Any], bool] | None = value
-    return checked
-
-
-def _check_one_embedding_model(engine: BaseQueryEngine, cache: SemanticCache) -> None:
-    """Refuse to share a vector with a retriever that can be seen to use another model."""
-    mine = cache.embedding_id
-    for other in embeddings_of(engine):
-        if other != mine:
-            raise ConfigurationError(
-                f"shared_query_vector=True is not possible: the cache embeds with {mine}, the "
-                f"engine's retriever with {other}. Give both one model; if it is one under two "
-                f"names, make the cache with embedding_id={other!r}."
-            )
