@@ -28,8 +28,9 @@ WORDS = [
 
 
 def cache_on(served: Served, **options: Any) -> SemanticCache:
-    options = served.options | {"on_error": "raise", "similarity_threshold": 0.0} | options
-    return SemanticCache(HashingEmbedder(), **options)
+    # The oracle goes by similarity alone.
+    given = {"on_error": "raise", "similarity_threshold": 0.0, "guards": ()}
+    return SemanticCache(HashingEmbedder(), **(served.options | given | options))
 
 
 def similarity(one: str, other: str) -> float:

@@ -63,6 +63,7 @@ class Flows:
         self._index_settings = index_settings
         self._counters = counters
         self._policy = policy
+        self.guards = policy.guards
         limits = policy.max_answer_bytes, policy.compress_over
         self.entries = Entries(counters, *limits, policy.seal)
         local = None if policy.local is None else LocalCopies(policy.local)
@@ -145,7 +146,7 @@ class Flows:
         detail = "nothing is stored in this scope"
         nearest: Neighbour | None = None
         passed_over = guarded = 0
-        guards = self._policy.guards
+        guards = self.guards
         for candidate in candidates:
             passed_over += 1
             if not candidate.key.startswith(address.key[: -len(address.text_digest)]):
@@ -189,7 +190,7 @@ class Flows:
 
     def _guarded(self, address: Address, envelope: Envelope) -> tuple[MissReason, str] | None:
         """Why a guard will not have a candidate that is near enough; None if none objects."""
-        reason = self._policy.guards.refusal(address.text, envelope.question)
+        reason = self.guards.refusal(address.text, envelope.question)
         return None if reason is None else ("guarded", reason)
 
     def _verified(

@@ -171,3 +171,34 @@ def import_(
 
     if not moving.import_(cache, file):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: semcache tune pairs.csv --cache app.main:cache --precision 0.98")
+def tune(
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV with a header, or JSONL: a, b, same (yes or no); or question, group.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    cache: Annotated[
+        str | None,
+        typer.Option(help="The app's cache, as module:object; without it MiniLM and the defaults."),
+    ] = None,
+    precision: Annotated[
+        float, typer.Option(help="The share of right answers that is wanted.")
+    ] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
+    png: Annotated[Path | None, typer.Option(help="Also plot into this PNG file.")] = None,
+) -> None:
+    """Find a similarity threshold on labelled questions, with the cache's own rules.
+
+    Shows precision, recall and wrong answers by threshold, and the lowest threshold that has the
+    wanted precision. The exit code is 1 if none has. Nothing is looked up or stored.
+    """
+    from valkey_semcache.cli import tune
+
+    if not tune.run(pairs, cache, precision, confidence, png):
+        raise typer.Exit(1)

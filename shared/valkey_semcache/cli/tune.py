@@ -1,0 +1,73 @@
+"""`semcache tune`: precision, recall and wrong answers by threshold, on labelled questions.
+
+Rule of this file: showing. What is measured, and how, is in tuning.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from valkey_semcache.cache import SemanticCache
+from valkey_semcache.cli.objects import loaded
+from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.labelled import read
+from valkey_semcache.tuning import Tuning, tune
+
+
+def run(
+    pairs: Path, cache: str | None, precision: float, confidence: float, png: Path | None
+) -> bool:
+    """Show the figures; whether a threshold for the wanted precision was found."""
+    labelled = read(pairs)
+    tuning = tune(labelled, _cache(cache), confidence)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_table(tuning))
+    if png is not None:
+        tuning.plot().savefig(png, dpi=110)
+        console.print(f"Plotted in {png}.")
+    found = tuning.threshold_for(precision)
+    console.print(_advice(tuning, precision, found))
+    return found is not None
+
+
+def _cache(name: str | None) -> Any:
+    if name is not None:
+        cache = loaded(name, "--cache")
+        if not isinstance(getattr(cache, "core", cache), SemanticCache):
+            raise ConfigurationError(f"--cache {name} is a {type(cache).__name__}, not a cache.")
+        return cache
+    from valkey_semcache.offline import MiniLM
+
+    # Nothing connects to it: only its rules are asked.
+    return SemanticCache(MiniLM(), "valkey://unused.invalid")
+
+
+def _table(tuning: Tuning) -> Table:
+    table = Table(title=f"{tuning.pairs:,} pairs, {tuning.confidence:.0%} intervals")
+    for name in ("threshold", "precision", "recall", "wrong, of all asked"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in tuning.rows:
+        if round(row.threshold * 100) % 5 == 0 or row.threshold > 0.9:
+            shares = (str(share) for share in (row.precision, row.recall, row.wrong))
+            own = "bold" if row is tuning.at(tuning.threshold) else ""
+            table.add_row(f"{row.threshold:.2f}", *shares, style=own)
+    table.caption = f"{tuning.kept_apart:,} never meet: other numbers and the like, or guards"
+    return table
+
+
+def _advice(tuning: Tuning, precision: float, found: float | None) -> str:
+    if found is None:
+        return (
+            f"No threshold has a precision of {precision:.1%} with {tuning.confidence:.0%} "
+            "confidence on these pairs: label more of them, or want less."
+        )
+    row = tuning.at(found)
+    return (
+        f"similarity_threshold={found:.2f} has a precision of at least {precision:.1%} with "
+        f"{tuning.confidence:.0%} confidence, and finds {row.recall.value:.1%} of what could be "
+        "found."
+    )
