@@ -18,6 +18,7 @@ from valkey.asyncio.connection import parse_url as parse_async_url
 from valkey.connection import parse_url
 
 from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.server.memory import MemoryLimit, memory_limit
 
 SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix", "embedded")
 
@@ -164,20 +165,26 @@ def _taken(for_async: bool) -> frozenset[str]:
     return frozenset(name for c in classes for name in inspect.signature(c).parameters)
 
 
-def embedded_path(url: str) -> str | None:
-    """The data directory of an `embedded:` URL, or None for one that keeps nothing.
+def embedded_server(url: str) -> tuple[str | None, MemoryLimit | None]:
+    """What an `embedded:` URL asks for.
+
+    Returns:
+        The data directory, or None for a server that keeps nothing; and how much memory it may
+        take, or None for as much as there is.
 
     Raises:
-        ConfigurationError: It has a host or options, which an embedded server has not.
+        ConfigurationError: It has a host, which an embedded server has not, or options that
+            cannot be read.
     """
     parts = urlsplit(url)
-    if parts.netloc or parts.query or parts.fragment:
+    if parts.netloc or parts.fragment:
         raise ConfigurationError(
-            "The embedded: URL has a host or options. Write embedded:// for a server that keeps "
-            "nothing, or embedded:///absolute/path for one that keeps its data there."
+            "The embedded: URL has a host. Write embedded:// for a server that keeps nothing, or "
+            "embedded:///absolute/path for one that keeps its data there; either with a limit, as "
+            "in embedded://?maxmemory=4gb."
         )
     path = unquote(parts.path)
-    return path if path not in ("", "/") else None
+    return path if path not in ("", "/") else None, memory_limit(parts.query)
 
 
 def shown(url: str) -> str:

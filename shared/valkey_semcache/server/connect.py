@@ -76,7 +76,9 @@ class Server:
         self._given_async = async_client
         self._limits = {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout}
         self._embedded = url is not None and address.scheme(url) == "embedded"
-        self._embedded_path = address.embedded_path(url) if url and self._embedded else None
+        self._embedded_server = (
+            address.embedded_server(url) if url and self._embedded else (None, None)
+        )
         if url is not None and not self._embedded:
             address.pool_arguments(url, for_async=False)
         self._in_cluster = in_cluster
@@ -118,7 +120,7 @@ class Server:
         if self._embedded:
             from valkey_semcache.server import embedded
 
-            socket = embedded.running(self._embedded_path)
+            socket = embedded.running(*self._embedded_server)
             if socket is None:
                 socket = await asyncio.to_thread(self._embedded_socket)
             self._follow(socket)
@@ -155,7 +157,7 @@ class Server:
     def _embedded_socket(self) -> str:
         from valkey_semcache.server import embedded
 
-        return embedded.socket_for(self._embedded_path)
+        return embedded.socket_for(*self._embedded_server)
 
     def _follow(self, socket: str) -> None:
         """Forget the clients of an embedded server that has died and been started anew."""

@@ -14,6 +14,8 @@ import select
 import shutil
 from collections.abc import Iterator
 
+from valkey_semcache.server.memory import MemoryLimit
+
 _STOP_WITHIN = 15.0  # seconds; the shell kills a server that has not stopped after ten
 
 
@@ -31,6 +33,7 @@ class Hold:
         self.socket = os.path.join(folder, "socket")
         self.leash, self.life = descriptors[:2]
         self.owner = os.getpid()
+        self.compared: set[MemoryLimit] = set()  # limits that were held against the server's
         self._marks = {number: os.fstat(number) for number in descriptors}
 
     def lives(self) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from valkey_semcache.errors import ServerUnreachableError
 from valkey_semcache.server import launch
 from valkey_semcache.server.hold import Hold, ended
+from valkey_semcache.server.memory import MemoryLimit
 
 LOCK_FILE = "valkey-semcache.lock"
 RECORD_FILE = "valkey-semcache.server"
@@ -61,7 +62,7 @@ class _NotJoined(Exception):  # noqa: N818 - no failure, but the reason to look 
     """Why the server that has the lock cannot be joined at this moment."""
 
 
-def join_or_start(home: str, binary: str) -> Hold:
+def join_or_start(home: str, binary: str, memory: MemoryLimit | None = None) -> Hold:
     """Join the server for the directory `home`; start it if there is none.
 
     Waits for a server that starts, and for one that ends, to start the next.
@@ -78,7 +79,7 @@ def join_or_start(home: str, binary: str) -> Hold:
             except (OSError, ValueError) as error:
                 raise launch.unusable(home, error) from error
             if lock is not None:
-                return _start(home, binary, lock)
+                return _start(home, binary, lock, memory)
         try:
             return _join(home, until)
         except _NotJoined as reason:
@@ -114,7 +115,7 @@ def _starter(home: str) -> str:
     return "?"
 
 
-def _start(home: str, binary: str, lock: int) -> Hold:
+def _start(home: str, binary: str, lock: int, memory: MemoryLimit | None) -> Hold:
     def hold(folder: str, leash: int, life: int) -> Membership:
         users = os.open(os.path.join(folder, "users"), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -125,7 +126,7 @@ def _start(home: str, binary: str, lock: int) -> Hold:
             os.close(users)
             raise
 
-    return launch.start(binary, home, (lock,), f"{LINGER:g}", hold)
+    return launch.start(binary, home, (lock,), f"{LINGER:g}", hold, memory)
 
 
 def _record(home: str, folder: str) -> None:

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from valkey_semcache.errors import ConfigurationError, MissingPackageError, ServerUnreachableError
 from valkey_semcache.server.hold import Hold, ended
+from valkey_semcache.server.memory import MemoryLimit
 
 _ANSWER_WITHIN = 10.0  # seconds from the start until the socket accepts
 _LOADED_WITHIN = 60.0  # seconds from the start until the stored data is loaded
@@ -78,6 +79,7 @@ def start(
     lock: tuple[int, ...] = (),
     linger: str = "",
     hold: Callable[[str, int, int], Hold] = Hold,
+    memory: MemoryLimit | None = None,
 ) -> Hold:
     """Start a server and wait until it answers.
 
@@ -87,12 +89,13 @@ def start(
         lock: Descriptors that the server is to keep open.
         linger: Seconds for which it outlives its last holder.
         hold: Makes the hold from folder, leash and life, just before the server starts.
+        memory: How much it may take; None for as much as there is.
 
     Raises:
         ServerUnreachableError: It did not start; its last words are quoted.
     """
     try:
-        held, log = _launch(binary, home, lock, linger, hold)
+        held, log = _launch(binary, home, lock, linger, hold, memory)
     except OSError as error:
         raise ServerUnreachableError(
             f"The embedded Valkey could not be started: {error}. It needs /bin/sh and a "
@@ -113,6 +116,7 @@ def _launch(
     lock: tuple[int, ...],
     linger: str,
     hold: Callable[[str, int, int], Hold],
+    memory: MemoryLimit | None,
 ) -> tuple[Hold, BinaryIO]:
     """Run the shell, which forks and ends at once: the app gets no child to wait for."""
     # A socket's path is short by the system's rule, so it never lies in the data directory.
@@ -131,6 +135,8 @@ def _launch(
         options = ["--port", "0", "--unixsocket", held.socket, "--unixsocketperm", "700"]
         options += ["--daemonize", "no", "--save", "", "--dir", "."]
         options += ["--appendonly", "yes" if home else "no", "--appendfsync", "everysec"]
+        if memory is not None:
+            options += ["--maxmemory", str(memory.maxmemory), "--maxmemory-policy", memory.policy]
         try:
             subprocess.run(  # noqa: S603 - our own script, and no word of it is the user's
                 ["/bin/sh", "-c", _SHELL, "sh", folder, linger, binary, *options],
@@ -192,12 +198,25 @@ def wait_for_answer(held: Hold, home: str | None, log: BinaryIO) -> None:
     )
 
 
+def memory_of(held: Hold) -> MemoryLimit | None:
+    """How much memory a running server may take; None for as much as there is, or unknown."""
+    words = _asked(held.socket, b"CONFIG GET maxmemory maxmemory-policy").decode().split("\r\n")
+    told = dict(zip(words[2::4], words[4::4], strict=False))
+    size = told.get("maxmemory", "0")
+    return MemoryLimit(int(size), told.get("maxmemory-policy", "")) if size != "0" else None
+
+
 def _ping(address: str) -> bytes:
+    return _asked(address, b"PING")
+
+
+def _asked(address: str, command: bytes) -> bytes:
+    """The short reply to a command, as it comes; nothing if nobody answers."""
     with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
         connection.settimeout(1.0)
         connection.connect(address)
-        connection.sendall(b"PING\r\n")
-        return connection.recv(64) or b"-"
+        connection.sendall(command + b"\r\n")
+        return connection.recv(256) or b"-"
     return b""
 
 
