@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,9 @@ def question(number: int) -> str:
 
 
 @pytest.fixture(params=["embedded://?maxmemory=8mb", "path"])
-def full_url(request: pytest.FixtureRequest, temp: Path, tmp_path: Path) -> Iterator[str]:
+def full_url(request: pytest.FixtureRequest, temp: Path, tmp_path: Path) -> str:
     """An embedded server with 8 MB, of one process or with data on disk."""
-    yield request.param if "://" in request.param else f"embedded://{tmp_path}/d?maxmemory=8mb"
+    return request.param if "://" in request.param else f"embedded://{tmp_path}/d?maxmemory=8mb"
 
 
 async def test_an_embedded_server_that_is_full_evicts_and_goes_on(full_url: str, way: Way) -> None:

@@ -21,7 +21,11 @@ POLICIES = (
 )
 
 # As in valkey.conf: kb, mb and gb are powers of 1,024, k, m and g of 1,000.
-_UNITS = dict(b=1, k=1000, kb=2**10, m=1000**2, mb=2**20, g=1000**3, gb=2**30) | {"": 1}
+_UNITS = {
+    **dict.fromkeys(("", "b"), 1),
+    **{unit: 1000**power for power, unit in enumerate(("k", "m", "g"), 1)},
+    **{unit: 1024**power for power, unit in enumerate(("kb", "mb", "gb"), 1)},
+}
 
 
 @dataclass(frozen=True, slots=True)
