@@ -29,6 +29,7 @@ from llama_index_valkey_semcache.settings import Settings
 from llama_index_valkey_semcache.stream import Recording, aclosed_after, closed_after
 from valkey_semcache import Codec, Hit, Miss, Question, SemanticCache
 from valkey_semcache.blocks import Block
+from valkey_semcache.errors import UnknownTenantError
 
 logger = logging.getLogger("valkey_semcache")
 
@@ -84,14 +85,21 @@ class Front:
             identity = model_identity(self.settings.model_id or self.llm, call)
             reading = read()
             exact = reading.exact_reason or (self.settings.mode == "exact" and "mode='exact'")
-            question = Question(
-                text=reading.text,
-                context=reading.context,
-                identity=identity,
-                model=self.llm.metadata.model_name,
-                namespace=self.settings.namespace,
-                exact_only=exact,
+            # Whose it is, is settled now: a stream may be read, and stored, elsewhere.
+            question = cache.settled(
+                Question(
+                    text=reading.text,
+                    context=reading.context,
+                    identity=identity,
+                    model=self.llm.metadata.model_name,
+                    namespace=self.settings.namespace,
+                    exact_only=exact,
+                )
             )
+        except UnknownTenantError as error:
+            cache.of_nobody(error)
+            events.looked_up(cache.missed(str(error)))
+            return None
         except Exception as error:  # noqa: BLE001 - whatever they hold, the call goes on
             self._warn(
                 type(error).__name__,
