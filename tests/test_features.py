@@ -80,6 +80,7 @@ APART = [
     ("on 5 March 2023", "on 5 March 2024"),
     ("in March 2023", "in May 2023"),
     ("on 2024-03-01", "on 2024-01-03"),
+    ("part 10.45.2023", "part 2023-45-10"),  # no dates
     ("at 9 am", "at 9 pm"),
     # operators
     ("x + 3 = 5", "x - 3 = 5"),

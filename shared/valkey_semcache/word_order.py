@@ -37,12 +37,9 @@ def changed(asked: Words, stored: Words) -> str | None:
         return None
     if not _SYMMETRIC.isdisjoint(asked.lower + stored.lower):
         return None
-    framed = _frames(asked), _frames(stored)
-    if framed[0] is not None and framed[1] is not None:
-        if framed[0] == framed[1][::-1]:
-            return _told(asked, *framed[0])
-        if framed[0] == framed[1]:
-            return None
+    framed, framed_there = _frames(asked), _frames(stored)
+    if framed is not None and framed_there is not None and framed == framed_there[::-1]:
+        return _told(asked, *framed)
     same_words = sorted(mine) == sorted(other)
     for place, pivot in enumerate(asked.lower):
         directed = pivot in _DIRECTED
