@@ -21,14 +21,14 @@ def pairs(name: str) -> dict[str, list[tuple[str, str]]]:
     for line in (DATA / name).read_text().splitlines():
         row = json.loads(line)
         assert set(row) == {"class", "a", "b", "same"}
-        assert row["same"] is (name == "positives.jsonl")
+        assert row["same"] is (row["class"] == "wording")
         found[row["class"]].append((row["a"], row["b"]))
     return found
 
 
 def test_no_pair_comes_twice_and_none_is_of_equals() -> None:
-    both = [pairs("hard_negatives.jsonl"), pairs("positives.jsonl")]
-    everything = [frozenset(pair) for found in both for of in found.values() for pair in of]
+    files = [pairs(f"{name}.jsonl") for name in ("hard_negatives", "positives", "unseen")]
+    everything = [frozenset(pair) for found in files for of in found.values() for pair in of]
     assert len(set(everything)) == len(everything)
     assert all(len(pair) == 2 for pair in everything)
 
