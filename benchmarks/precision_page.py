@@ -195,7 +195,8 @@ def _gptcache(found: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             "## GPTCache's 999 pairs",
-            "Every `origin` stored, every `similar` asked: right / wrong / missed. They are "
+            "Every `origin` stored, every `similar` asked: right / wrong / missed; an `origin` that "
+            "comes twice has one answer. They are "
             "statements about a program library, reworded by a model, not questions of users; code "
             "and quotations come in most of them, and negations are often reworded too (`not "
             "mandatory`, `optional`).",
