@@ -195,9 +195,8 @@ def _gptcache(found: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             "## GPTCache's 999 pairs",
-            "Every `origin` stored, every `similar` asked: right / wrong / missed; an `origin` that "
-            "comes twice has one answer. They are "
-            "statements about a program library, reworded by a model, not questions of users; code "
+            "Every `origin` stored, every `similar` asked: right / wrong / missed; an `origin` "
+            "that comes twice has one answer. They are statements about a program library, reworded by a model, not questions of users; code "
             "and quotations come in most of them, and negations are often reworded too (`not "
             "mandatory`, `optional`).",
             _table(["right / wrong / missed", *THRESHOLDS], rows),
@@ -273,6 +272,9 @@ def _plot_banking(found: dict[str, Any]) -> None:
             wrong = [100 * one["wrong"] for one in figures]
             axes.plot(hits, wrong, marker="o", label=rule.name, color=colour, markersize=4)
         axes.set_yscale("log")
+        ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_yticks([], minor=True)
         axes.set_xlabel("semantic hits, % of requests")
         axes.set_ylabel("wrong answers, % of requests")
         axes.set_title(f"Banking77, {name}", fontsize=10)
