@@ -26,6 +26,8 @@ import os, signal, subprocess, sys
 import valkey
 from valkey_semcache.server import embedded, joining
 
+# Who runs the tests in the background of a shell has them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 path = sys.argv[1] or None
 joining.LINGER = float(sys.argv[2])
 
