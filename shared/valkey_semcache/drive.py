@@ -92,7 +92,9 @@ class Drive:
             result: T = stop.value
             return result
 
-    def _do(self, operation: Operation) -> Any:
+    def _do(self, operation: Operation, *, again: bool = True) -> Any:
+        """Carry one operation out. What fails because a cluster was just looked up anew is done
+        once more: no operation of a flow does harm by being done twice."""
         if isinstance(operation, Embed):
             return self.embedding.vector(operation.text)
         if isinstance(operation, EmbedMany):
@@ -127,7 +129,10 @@ class Drive:
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
         except AttributeError as error:
-            raise self._translated(lost_in_cluster(client, error)) from error
+            lost = lost_in_cluster(client, error)
+            if again:
+                return self._do(operation, again=False)
+            raise self._translated(lost) from error
         except SemcacheError:
             raise
         except BaseException:
@@ -139,7 +144,8 @@ class Drive:
         self.server.breaker.succeeded()
         return reply
 
-    async def _ado(self, operation: Operation) -> Any:
+    async def _ado(self, operation: Operation, *, again: bool = True) -> Any:
+        """The same, without blocking the event loop."""
         if isinstance(operation, Embed):
             if self._gathering is not None:
                 return await self._gathering.vector(operation.text)
@@ -176,7 +182,10 @@ class Drive:
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
         except AttributeError as error:
-            raise self._translated(lost_in_cluster(client, error)) from error
+            lost = lost_in_cluster(client, error)
+            if again:
+                return await self._ado(operation, again=False)
+            raise self._translated(lost) from error
         self.server.breaker.succeeded()
         return reply
 

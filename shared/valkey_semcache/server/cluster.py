@@ -17,6 +17,7 @@ from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.server.deadline import ClusterDeadlineParser
 
 CLIENTS = (valkey.cluster.ValkeyCluster, valkey.asyncio.cluster.ValkeyCluster)
+REPLICA = valkey.cluster.REPLICA
 _QUESTION = ("INFO", "cluster")
 _MOST_FORMER = 32  # nodes; a task is done with one long before as many have followed
 
@@ -122,6 +123,14 @@ async def anodes_of(client: Any) -> list[Any]:
     if isinstance(client, valkey.asyncio.cluster.ValkeyCluster):
         await client.initialize()
     return nodes_of(client)
+
+
+def nodes_with(client: Any, key: str) -> list[Any]:
+    """The nodes of a cluster client that hold a key, its primary first."""
+    slot = client.keyslot(key)
+    held = client.nodes_manager
+    primary = held.get_node_from_slot(slot)
+    return [primary, *(node for node in held.slots_cache[slot] if node is not primary)]
 
 
 def lost_in_cluster(client: Any, error: AttributeError) -> Exception:

@@ -5,18 +5,20 @@ just this node, or until as many writes have come together as it has writer thre
 each core). Until then a search that another node of the cluster passes on does not see them, and
 release 1.0 lets who deletes such an entry wait. So such a search is asked here. It finds
 nothing: its scope is nobody's. (Measured on 1.0.2 and 1.2.1; `ProcessMultiQueue` in its
-`src/index_schema.cc`.)
+`src/index_schema.cc`.) What was written while its slot moved may be on another node than the
+client thinks; it takes effect with the next store there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from valkey.exceptions import ConnectionError as LostConnectionError
 from valkey.exceptions import ResponseError
 
 from valkey_semcache.operations import Settle
-from valkey_semcache.server.cluster import CLIENTS
+from valkey_semcache.server.cluster import CLIENTS, REPLICA, nodes_with
 
 
 class Settling:
@@ -29,31 +31,35 @@ class Settling:
         """From now on, settle what is written under a prefix."""
         self._by_prefix[settle.prefix] = settle
 
-    def settle(self, client: Any, keys: Iterable[str]) -> None:
+    def settle(self, client: Any, keys: Sequence[str]) -> None:
         """Let what scripts wrote to these keys take effect.
 
         Raises:
-            ValkeyError: A node does not answer.
+            ValkeyError: A key's primary does not answer.
         """
-        for arguments, options in self._due(client, keys):
+        for arguments, node in self._due(client, keys):
             try:
-                client.execute_command(*arguments, **options)
+                client.execute_command(*arguments, **_to(node))
             except ResponseError:
                 # The index is gone, or the server is full: the next look-up says so.
                 continue
+            except LostConnectionError:
+                if not _is_replica(node):
+                    raise
 
-    async def asettle(self, client: Any, keys: Iterable[str]) -> None:
+    async def asettle(self, client: Any, keys: Sequence[str]) -> None:
         """The same by an async client."""
-        for arguments, options in self._due(client, keys):
+        for arguments, node in self._due(client, keys):
             try:
-                await client.execute_command(*arguments, **options)
+                await client.execute_command(*arguments, **_to(node))
             except ResponseError:
                 continue
+            except LostConnectionError:
+                if not _is_replica(node):
+                    raise
 
-    def _due(
-        self, client: Any, keys: Iterable[str]
-    ) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """Each search once for each node that holds one of the keys."""
+    def _due(self, client: Any, keys: Iterable[str]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+        """Each search once for each node that holds one of the keys, with the node."""
         if not self._by_prefix:
             return
         in_cluster = isinstance(client, CLIENTS)
@@ -63,9 +69,17 @@ class Settling:
             settle = self._by_prefix.get(prefix)
             if settle is None or not (in_cluster or settle.everywhere):
                 continue
-            node = client.get_node_from_key(key) if in_cluster else None
-            once = (node and node.name, prefix)
-            if once not in seen:
-                seen.add(once)
-                for arguments in settle.searches():
-                    yield arguments, {"target_nodes": node} if node else {}
+            for node in nodes_with(client, key) if in_cluster else [None]:
+                once = (node and node.name, prefix)
+                if once not in seen:
+                    seen.add(once)
+                    for arguments in settle.searches():
+                        yield arguments, node
+
+
+def _to(node: Any) -> dict[str, Any]:
+    return {"target_nodes": node} if node else {}
+
+
+def _is_replica(node: Any) -> bool:
+    return bool(node) and node.server_type == REPLICA
