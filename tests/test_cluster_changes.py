@@ -86,7 +86,8 @@ class Work:
             await asyncio.sleep(0.01)
         # What was written while its slot moved takes effect with the next store on its node.
         for number in range(1_000_000, 1_000_030):
-            while not await self._call(self.writer.store, question(number), str(number)):
+            stored = (self.writer.store, question(number), str(number))
+            while not await self._call(*stored):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     async def look_up(self, number: int, more: str = "") -> bool:
