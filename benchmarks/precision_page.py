@@ -196,9 +196,9 @@ def _gptcache(found: dict[str, Any]) -> str:
         [
             "## GPTCache's 999 pairs",
             "Every `origin` stored, every `similar` asked: right / wrong / missed; an `origin` "
-            "that comes twice has one answer. They are statements about a program library, reworded by a model, not questions of users; code "
-            "and quotations come in most of them, and negations are often reworded too (`not "
-            "mandatory`, `optional`).",
+            "that comes twice has one answer. They are statements about a program library, "
+            "reworded by a model, not questions of users; code and quotations come in most of "
+            "them, and negations are often reworded too (`not mandatory`, `optional`).",
             _table(["right / wrong / missed", *THRESHOLDS], rows),
         ]
     )
