@@ -141,8 +141,11 @@ class Servers:
         url = REAL_CLUSTER_URL if "cluster" in words else REAL_URL
         assert url is not None
         admin = self._admin(url, words)
-        info = admin.execute_command("COMMAND", "INFO", "FT.SEARCH")
-        return Served(url, "search" if info else "flat", _name(), admin, None, url)
+        try:
+            admin.execute_command("FT._LIST")
+        except valkey.ResponseError:
+            return Served(url, "flat", _name(), admin, None, url)
+        return Served(url, "search", _name(), admin, None, url)
 
     def _admin(self, url: str, words: list[str]) -> Any:
         """A client; of a cluster always the same one, which takes a while to make."""
@@ -160,16 +163,23 @@ class Servers:
 def check_real_servers() -> None:
     """Refuse real servers that hold data, unless told that they may be used."""
     for variable, url in ("URL", REAL_URL), ("CLUSTER_URL", REAL_CLUSTER_URL):
-        if url and not MAY_BE_FULL:
-            of_cluster = variable == "CLUSTER_URL"
-            made: Any = valkey.cluster.ValkeyCluster if of_cluster else valkey.Valkey
-            with made.from_url(url) as client:
-                if client.dbsize():
-                    pytest.exit(
-                        f"SEMCACHE_TEST_{variable} names a server that is not empty. Set "
-                        "SEMCACHE_TEST_NOT_EMPTY=1 to run there all the same.",
-                        returncode=2,
-                    )
+        if url and not MAY_BE_FULL and _has_keys(url, in_cluster=variable == "CLUSTER_URL"):
+            pytest.exit(
+                f"SEMCACHE_TEST_{variable} names a server that is not empty. Set "
+                "SEMCACHE_TEST_NOT_EMPTY=1 to run there all the same.",
+                returncode=2,
+            )
+
+
+def _has_keys(url: str, *, in_cluster: bool) -> bool:
+    if not in_cluster:
+        with valkey.Valkey.from_url(url) as client:
+            return bool(client.dbsize())
+    cluster: Any = valkey.cluster.ValkeyCluster.from_url(url)
+    with cluster:
+        # The cluster client's own `dbsize` asks one node.
+        nodes = [cluster.get_valkey_connection(node) for node in cluster.get_primaries()]
+        return any(node.dbsize() for node in nodes)
 
 
 def cleaned(served: Served) -> Iterator[Served]:
