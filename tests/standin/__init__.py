@@ -18,11 +18,16 @@ answers `FT.*` as release 1.0.2 or 1.2.1 of valkey-search does.
     info.py      what FT.INFO answers
     wire.py      a connection of our own to the server behind
     mirror.py    how indexes follow the data of the server behind
+    searching.py how FT.SEARCH comes to its reply
     module.py    the five FT commands
+    rights.py    who may run them
+    topology.py  a cluster as one of its nodes sees it
+    coordinator.py  what the nodes of a cluster tell each other
     metadata.py  what a server with the module says of itself
     journal.py   what was received, and what shall go wrong
     link.py      a client's connection and its twin to the server behind
     proxy.py     who answers what
+    threads.py   a thread with an event loop, in which stand-ins work
     server.py    StandIn
     plain.py     PlainValkey
     client.py    a client for the tests of all this
