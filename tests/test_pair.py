@@ -76,6 +76,8 @@ def took(served: Served, large: str, seconds: dict[tuple[str, str], float]) -> C
     def pace(received: Received) -> Fault | None:
         if received.name != "FT.SEARCH" or b"KNN" not in received.args[1]:
             return None
+        if b"LOCALONLY" in received.args:  # what lets a script's writes take effect
+            return None
         algorithm = "HNSW" if b":hnsw:" in received.args[0] else "FLAT"
         scope = LARGE if large.encode() in received.args[1] else SMALL
         needed = seconds.get((algorithm, scope), 0.0)
@@ -151,7 +153,7 @@ async def test_hnsw_comes_for_a_scope_that_has_outgrown_flat_and_serves_it_alone
                 await asked_by_meaning(cache, way, SMALL, word)
         # A pause of this process may look like a slow reply and make it try the other, bounded.
         assert searched(seen).count("FLAT") == len(WORDS)
-        assert searched(seen).count("HNSW") <= 3
+        assert searched(seen).count("HNSW") <= 5, "one series of tries"
     # The scope has shrunk, or the server is quicker: FLAT serves it again, in time.
     with standin.paced(took(served, large, {("HNSW", LARGE): 0.05})):
         for turn in range(100):
@@ -239,12 +241,13 @@ async def test_the_next_generation_replaces_one_full_of_the_dead(
                     break
         assert (writer.stats().generation, reader.stats().generation) == (1, 1)
         served.standin.backfill_delay = 0.1
-        for _ in range(60):
-            await fill(writer, way, LARGE)
-            for word in WORDS:
-                await asked_by_meaning(reader, way, LARGE, word)
-            if writer.stats().generation > 2 and reader.stats().generation > 1:
-                break
+        with served.standin.paced(took(served, large, SLOW)):
+            for _ in range(60):
+                await fill(writer, way, LARGE)
+                for word in WORDS:
+                    await asked_by_meaning(reader, way, LARGE, word)
+                if writer.stats().generation > 2 and reader.stats().generation > 1:
+                    break
         assert writer.stats().generation > 2
         assert len(graphs(served)) <= 2, "of each generation but the newest two nothing is left"
         assert not reader.stats().errors
