@@ -134,7 +134,7 @@ def given_back(hit: Hit, *, keeps_usage: bool = False) -> list[Generation]:
     """A hit's generations, marked as such.
 
     A chat message says under `response_metadata["semantic_cache"]` where it came from, and its
-    tool calls have ids of their own.
+    tool calls have ids of their own; a completion says it in its `generation_info`.
 
     Args:
         hit: The hit.
@@ -142,6 +142,10 @@ def given_back(hit: Hit, *, keeps_usage: bool = False) -> list[Generation]:
             not they report none; those of the first call stand beside the mark either way.
     """
     generations: list[Generation] = hit.answer
+    for generation in generations:
+        if not isinstance(generation, ChatGeneration):
+            told = {"semantic_cache": hit.note()}
+            generation.generation_info = (generation.generation_info or {}) | told
     for message in messages_of(generations):
         _mark(message, hit, keeps_usage)
         renew_call_ids(message)
@@ -149,12 +153,7 @@ def given_back(hit: Hit, *, keeps_usage: bool = False) -> list[Generation]:
 
 
 def _mark(message: AIMessage, hit: Hit, keeps_usage: bool) -> None:
-    note: dict[str, Any] = {
-        "tier": hit.tier,
-        "similarity": hit.similarity,
-        "age": hit.age,
-        "question": hit.question,
-    }
+    note = hit.note()
     metadata = message.response_metadata
     if message.usage_metadata is not None:
         note["usage"] = dict(message.usage_metadata)

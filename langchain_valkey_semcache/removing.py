@@ -11,7 +11,7 @@ from typing import Any
 from langchain_core.caches import BaseCache
 
 from langchain_valkey_semcache.asked import Asked
-from valkey_semcache import SemanticCache
+from valkey_semcache import ConfigurationError, Hit, SemanticCache
 
 
 class Removing(BaseCache, ABC):
@@ -37,6 +37,29 @@ class Removing(BaseCache, ABC):
     async def adelete(self, prompt: str, llm_string: str) -> bool:
         """The same as `delete`, without blocking the event loop."""
         return await self.core.adelete(self._asked.read(prompt, llm_string))
+
+    def reject(self, answer: Any) -> bool:
+        """Never again serve this answer for the question that it was served for.
+
+        The stored question still hits it, and so do other wordings. An answer that was found by
+        the very words is deleted.
+
+        Args:
+            answer: The message that a model gave, or its `Generation`, as it came from this cache:
+                whole, since `response_metadata["semantic_cache"]` says which entry it is.
+
+        Returns:
+            Whether the entry was still there.
+
+        Raises:
+            ConfigurationError: It is no hit, or one of another cache.
+            ServerError: Valkey could not be reached or refused.
+        """
+        return self.core.reject(_hit(answer))
+
+    async def areject(self, answer: Any) -> bool:
+        """The same as `reject`, without blocking the event loop."""
+        return await self.core.areject(_hit(answer))
 
     def clear(
         self,
@@ -66,6 +89,20 @@ class Removing(BaseCache, ABC):
         """The same as `clear`, without blocking the event loop."""
         _no_more(kwargs)
         await self.core.aclear(namespace=namespace, identity=llm_string, model=model)
+
+
+def _hit(answer: Any) -> Hit:
+    """The hit behind a message or a generation; a completion says it in `generation_info`."""
+    message = getattr(answer, "message", answer)
+    told = getattr(message, "response_metadata", None) or getattr(answer, "generation_info", None)
+    hit = Hit.from_note((told or {}).get("semantic_cache"))
+    if hit is None:
+        raise ConfigurationError(
+            "reject() takes a message or generation that came from the cache, with its "
+            f"response_metadata['semantic_cache']; this {type(answer).__name__} has none. Was it "
+            "the model's own answer?"
+        )
+    return hit
 
 
 def _no_more(unknown: dict[str, Any]) -> None:

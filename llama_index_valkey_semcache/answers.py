@@ -80,10 +80,5 @@ def marked(hit: Hit) -> Any:
     """A hit's response, which says in `additional_kwargs["semantic_cache"]` that it is one."""
     response = hit.answer
     if isinstance(response, ChatResponse | CompletionResponse):
-        response.additional_kwargs["semantic_cache"] = {
-            "tier": hit.tier,
-            "similarity": hit.similarity,
-            "age": hit.age,
-            "question": hit.question,
-        }
+        response.additional_kwargs["semantic_cache"] = hit.note()
     return response

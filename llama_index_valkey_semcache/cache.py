@@ -1,6 +1,6 @@
 """`ValkeySemanticCache` for LlamaIndex: the core, taking LlamaIndex's embedding models.
 
-Rule of this file: translate the embedding model; all else is the core's.
+Rule of this file: translate the embedding model; all else is the core's, or stands beside.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from llama_index_valkey_semcache.embeddings import embedding_model
+from llama_index_valkey_semcache.rejecting import Rejecting
 from llama_index_valkey_semcache.warming import Warming
 from valkey_semcache.options import TTL, Options
 
 
-class ValkeySemanticCache(Warming):
+class ValkeySemanticCache(Warming, Rejecting):
     """The cache that `SemanticCacheLLM` asks.
 
     Args:

@@ -76,14 +76,7 @@ def mark(response: RESPONSE_TYPE, hit: Hit | None) -> RESPONSE_TYPE:
 
     Not in its metadata: other engines write that into prompts, and a hit would read otherwise.
     """
-    about = None
-    if hit is not None:
-        about = {
-            "tier": hit.tier,
-            "similarity": hit.similarity,
-            "age": hit.age,
-            "question": hit.question,
-        }
+    about = None if hit is None else hit.note()
     with suppress(AttributeError, TypeError):  # an engine's own kind may take no attributes
         response.semantic_cache = about  # type: ignore[union-attr]
     return response

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from valkey_semcache.shown import Shown
 
@@ -59,6 +59,33 @@ class Hit(Shown):
         return (
             f"Hit(tier={self.tier!r}, similarity={self.similarity:.4f}, "
             f"question={self.question!r}, age={self.age:.1f})"
+        )
+
+    def note(self) -> dict[str, Any]:
+        """What an adapter writes beside an answer: plain values, and what `reject` needs."""
+        return {
+            "tier": self.tier,
+            "similarity": self.similarity,
+            "age": self.age,
+            "question": self.question,
+            "key": self.key,
+            "asked": self.asked,
+        }
+
+    @classmethod
+    def from_note(cls, note: Any) -> Self | None:
+        """A hit without its answer, by its note; None if that is none, such as a miss's.
+
+        Args:
+            note: What `note` gave, perhaps on its way through JSON.
+        """
+        if not isinstance(note, Mapping):
+            return None
+        key, asked = note.get("key"), note.get("asked")
+        if not (isinstance(key, str) and isinstance(asked, str)):
+            return None
+        return cls(
+            "exact" if key == asked else "semantic", 1.0, None, None, 0.0, "", {}, key, asked
         )
 
     def _rows(self) -> list[tuple[str, str]]:
