@@ -6,6 +6,7 @@ through `langchain_valkey_semcache` and `llama_index_valkey_semcache`.
 
 from valkey_semcache.cache import SemanticCache
 from valkey_semcache.codec import Codec, TextCodec
+from valkey_semcache.contents import Contents
 from valkey_semcache.embedding import Embedder
 from valkey_semcache.errors import (
     ConfigurationError,
@@ -32,6 +33,7 @@ from valkey_semcache.stats import Stats
 __all__ = [
     "Codec",
     "ConfigurationError",
+    "Contents",
     "DimensionMismatchError",
     "Embedder",
     "EmbeddingError",

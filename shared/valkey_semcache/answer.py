@@ -31,7 +31,13 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from valkey_semcache.compression import MAX_ANSWER_BYTES, check_length, compressed, decompressed
+from valkey_semcache.compression import (
+    MAX_ANSWER_BYTES,
+    check_length,
+    compressed,
+    decompressed,
+    full_length,
+)
 from valkey_semcache.digest import FORMAT
 from valkey_semcache.errors import NewerFormatError, UnreadableError
 
@@ -176,6 +182,28 @@ def flags_of(data: bytes) -> int:
             "valkey-semcache to read it."
         )
     return data[3]
+
+
+def content_sizes(data: bytes) -> tuple[int, int]:
+    """Bytes of a plain envelope's content, before and after compression; it is not read.
+
+    Raises:
+        NewerFormatError: A newer release wrote it.
+        UnreadableError: It is none, or a damaged one.
+    """
+    flags = flags_of(data)
+    try:
+        start = public_length(data)
+        (header_length,) = _LENGTH.unpack_from(data, start)
+    except struct.error as error:
+        raise UnreadableError("The stored envelope is cut short.") from error
+    content = data[start + _LENGTH.size + header_length :]
+    return full_length(content) if flags & COMPRESSED else len(content), len(content)
+
+
+def codec_of(data: bytes) -> bytes:
+    """The name of the codec that wrote an envelope (see `flags_of`); it is never encrypted."""
+    return data[_HEAD.size : public_length(data)]
 
 
 def with_flags(data: bytes, flags: int) -> bytes:

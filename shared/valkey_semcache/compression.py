@@ -35,16 +35,28 @@ def decompressed(frame: bytes, most: int) -> bytes:
         AnswerTooLargeError: It says that it has more.
         UnreadableError: It is no frame, does not say how long it is, or is not as long.
     """
+    check_length(full_length(frame), most)
     try:
-        length = zstandard.frame_content_size(frame)
-        if length < 0:
-            raise UnreadableError("The stored answer does not say how long it is.")
-        check_length(length, most)
         return zstandard.ZstdDecompressor().decompress(
             frame, max_output_size=most, allow_extra_data=False
         )
     except zstandard.ZstdError as error:
         raise UnreadableError("The stored answer cannot be decompressed.") from error
+
+
+def full_length(frame: bytes) -> int:
+    """Bytes that the content of a frame has, as it says; nothing is decompressed.
+
+    Raises:
+        UnreadableError: It is no frame, or does not say so.
+    """
+    try:
+        length = zstandard.frame_content_size(frame)
+    except zstandard.ZstdError as error:
+        raise UnreadableError("The stored answer is no frame.") from error
+    if length < 0:
+        raise UnreadableError("The stored answer does not say how long it is.")
+    return length
 
 
 def check_length(length: int, most: int) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from valkey_semcache.contents import Contents, contents_of
 from valkey_semcache.core import Core
 from valkey_semcache.index.listing import StoredIndex, list_indexes, remove_index
 from valkey_semcache.index.moving import reindex
 from valkey_semcache.operations import Flow
-from valkey_semcache.options import checked_choice
+from valkey_semcache.options import checked_choice, checked_count
 
 
 class Indexing(Core):
@@ -32,6 +33,25 @@ class Indexing(Core):
     async def aindexes(self) -> list[StoredIndex]:
         """The same as `indexes`, without blocking the event loop."""
         return await self._drive.arun(list_indexes(self._name, self._embedding))
+
+    def contents(self, *, sample: int = 500) -> list[Contents]:
+        """The same with what their entries take, by a random sample of them.
+
+        Args:
+            sample: Entries of each index that are looked at, 1 or more.
+
+        Raises:
+            ConfigurationError: `sample` is no such number.
+            ServerError: Valkey could not be reached or refused.
+        """
+        return self._drive.run(self._contents(sample))
+
+    async def acontents(self, *, sample: int = 500) -> list[Contents]:
+        """The same as `contents`, without blocking the event loop."""
+        return await self._drive.arun(self._contents(sample))
+
+    def _contents(self, sample: int) -> Flow[list[Contents]]:
+        return contents_of(self._name, self._embedding, checked_count(sample, "sample", 1))
 
     def drop_index(self, index: StoredIndex | str) -> int:
         """Remove one embedding model's index with all its entries.

@@ -66,6 +66,30 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: semcache stats valkey://localhost:6379 --name semcache")
+def stats(
+    url: Annotated[
+        str | None,
+        typer.Argument(help="The server's URL; without it the environment's (VALKEY_URL, …)."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The cache's name.")] = "semcache",
+    sample: Annotated[
+        int, typer.Option(help="Entries of each index that are looked at.", min=1)
+    ] = 500,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each answer.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what a cache holds: entries by embedding model, and the bytes they take.
+
+    All keys are walked; bytes are those of a random sample of the entries. Nothing is written.
+    Hits, misses and savings are not shown: each process counts its own (cache.stats()), and they
+    are not in Valkey.
+    """
+    from valkey_semcache.cli import stats
+
+    stats.run(url, name, sample, timeout, as_json=as_json)
+
+
 @app.command(epilog="Example: semcache reindex valkey://localhost:6379 --to search")
 def reindex(
     url: Annotated[

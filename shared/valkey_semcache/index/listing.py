@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from valkey_semcache.digest import DIGEST_LENGTH
@@ -63,18 +64,25 @@ class StoredIndex(Shown):
         return f"{self.vectors or 0:,}" + (", more to come" if self.filling else "")
 
 
-def list_indexes(name: str, own: str) -> Flow[list[StoredIndex]]:
+def list_indexes(
+    name: str, own: str, on_entry: Callable[[str, str], None] | None = None
+) -> Flow[list[StoredIndex]]:
     """All indexes of a cache, its own first. Walks all keys.
 
     Args:
         name: The cache's name.
         own: Digest of the embedding model in use.
+        on_entry: Told of each entry: its embedding model's digest and its key.
     """
     is_entry = entry_pattern(name)
     counted: Counter[str] = Counter()
     pages = Pages(name)
     while (keys := (yield from pages.next())) is not None:
-        counted.update(m[1].decode() for key in keys if (m := is_entry.fullmatch(key)))
+        entries = [match for key in keys if (match := is_entry.fullmatch(key))]
+        counted.update(match[1].decode() for match in entries)
+        if on_entry is not None:
+            for match in entries:
+                on_entry(match[1].decode(), match[0].decode())
     embeddings = [own, *sorted(set(counted) - {own})]
     fields = [f"{field}:{e}" for e in embeddings for field in ("model", "dimension", "generation")]
     meta = Command("HMGET", f"{name}:meta", "index", *fields)
