@@ -52,20 +52,27 @@ async def test_an_embedded_server_that_is_full_evicts_and_goes_on(full_url: str,
     async with cache_at(full_url, on_error="raise") as cache:
         for number in range(600):  # some 15 MB
             assert await way(cache.store, question(number), LONG) is True
-        await way(cache.store, ASKED, "x")
-        assert (await way(cache.lookup, ASKED)).answer == "x"
-        assert (await way(cache.lookup, REWORDED)).tier == "semantic"
+        answered = {"exact": 0, "semantic": 0}
+        for number in range(20):
+            assert await way(cache.store, ASKED, str(number)) is True
+            for asked in (ASKED, REWORDED):
+                if hit := await way(cache.lookup, asked):
+                    assert hit.answer == str(number)
+                    answered[hit.tier] += 1
+        # Valkey counts seconds since an entry's last use: in one and the same any may go.
+        assert min(answered.values()) > 15
         found = [bool(await way(cache.lookup, question(number))) for number in range(600)]
         assert 100 < sum(found) < 350, "what was evicted is a miss"
-        assert sum(found[-50:]) > 40, "the latest are there"
+        assert sum(found[-100:]) > sum(found[:100]) + 20, "the oldest went first"
         stats = cache.stats()
-        assert (stats.errors, stats.not_stored, stats.stored) == ({}, {}, 601)
+        assert (stats.errors, stats.not_stored, stats.stored) == ({}, {}, 620)
         socket = embedded.socket_for(*address.embedded_server(full_url))
         info = await asyncio.to_thread(valkey.Valkey(unix_socket_path=socket).info)
         assert info["evicted_keys"] > 250
         assert info["used_memory"] < 9 * 2**20
     async with cache_at(full_url, on_error="raise") as another:
-        assert (await way(another.lookup, REWORDED)).answer == "x"
+        assert await way(another.store, ASKED, "another") is True
+        assert sum([bool(await way(another.lookup, question(n))) for n in range(600)]) > 100
 
 
 async def test_what_a_cache_keeps_beside_its_entries_may_be_evicted(temp: Path, way: Way) -> None:

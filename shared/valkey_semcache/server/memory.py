@@ -21,7 +21,7 @@ POLICIES = (
 )
 
 # As in valkey.conf: kb, mb and gb are powers of 1,024, k, m and g of 1,000.
-_UNITS = {
+_UNITS: dict[str, int] = {
     **dict.fromkeys(("", "b"), 1),
     **{unit: 1000**power for power, unit in enumerate(("k", "m", "g"), 1)},
     **{unit: 1024**power for power, unit in enumerate(("kb", "mb", "gb"), 1)},
