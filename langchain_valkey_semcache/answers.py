@@ -134,7 +134,7 @@ def given_back(hit: Hit, *, keeps_usage: bool = False) -> list[Generation]:
     """A hit's generations, marked as such.
 
     A chat message says under `response_metadata["semantic_cache"]` where it came from, and its
-    tool calls have ids of their own; a completion says it in its `generation_info`.
+    tool calls have ids of their own. A completion model's text has no place to say so.
 
     Args:
         hit: The hit.
@@ -142,10 +142,6 @@ def given_back(hit: Hit, *, keeps_usage: bool = False) -> list[Generation]:
             not they report none; those of the first call stand beside the mark either way.
     """
     generations: list[Generation] = hit.answer
-    for generation in generations:
-        if not isinstance(generation, ChatGeneration):
-            told = {"semantic_cache": hit.note()}
-            generation.generation_info = (generation.generation_info or {}) | told
     for message in messages_of(generations):
         _mark(message, hit, keeps_usage)
         renew_call_ids(message)

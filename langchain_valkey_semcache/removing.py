@@ -45,8 +45,9 @@ class Removing(BaseCache, ABC):
         the very words is deleted.
 
         Args:
-            answer: The message that a model gave, or its `Generation`, as it came from this cache:
-                whole, since `response_metadata["semantic_cache"]` says which entry it is.
+            answer: The message that a chat model gave, or its generation, as it came from this
+                cache: its `response_metadata["semantic_cache"]` says which entry it is. What a
+                completion model gave does not say so: `delete` it by prompt and `llm_string`.
 
         Returns:
             Whether the entry was still there.
@@ -92,15 +93,15 @@ class Removing(BaseCache, ABC):
 
 
 def _hit(answer: Any) -> Hit:
-    """The hit behind a message or a generation; a completion says it in `generation_info`."""
+    """The hit behind a message, or a generation with one."""
     message = getattr(answer, "message", answer)
-    told = getattr(message, "response_metadata", None) or getattr(answer, "generation_info", None)
-    hit = Hit.from_note((told or {}).get("semantic_cache"))
+    told = getattr(message, "response_metadata", None) or {}
+    hit = Hit.from_note(told.get("semantic_cache"))
     if hit is None:
         raise ConfigurationError(
             "reject() takes a message or generation that came from the cache, with its "
             f"response_metadata['semantic_cache']; this {type(answer).__name__} has none. Was it "
-            "the model's own answer?"
+            "the model's own answer, or a completion model's? Then delete(prompt, llm_string) it."
         )
     return hit
 

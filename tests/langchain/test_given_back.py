@@ -48,7 +48,10 @@ async def test_a_hit_says_where_it_came_from(
         "age": 0,
         "question": ASKED,
         "usage": dict(first.usage_metadata),
+        "key": note_of(exact)["asked"],
+        "asked": note_of(semantic)["key"],
     }
+    assert note_of(semantic)["asked"] != note_of(semantic)["key"]
     assert 0 <= note_of(exact)["age"] < 60
     assert note_of(semantic)["tier"] == "semantic"
     assert 0.9 <= note_of(semantic)["similarity"] < 1
