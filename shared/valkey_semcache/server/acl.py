@@ -36,6 +36,9 @@ needs a release's `SEARCH` as well: `clear()` asks it to drop an index, in case 
 QUOTA = ("+zrange", "+zadd", "+pttl", "+zrem")
 """With `max_entries_per_namespace=`, in addition; the flat index has them anyway."""
 
+IF_ALLOWED = ("+memory|usage",)
+"""Asked by `semcache stats` for the bytes that entries take; refused, they are said not to be known."""
+
 SEARCH: Mapping[str, tuple[str, ...]] = {
     "1.0": ("+@search",),
     "1.2": ("+ft.info", "+ft.create", "+ft.search", "+ft.dropindex"),
