@@ -37,7 +37,7 @@ QUOTA = ("+zrange", "+zadd", "+pttl", "+zrem")
 """With `max_entries_per_namespace=`, in addition; the flat index has them anyway."""
 
 IF_ALLOWED = ("+memory|usage",)
-"""Asked by `semcache stats` for the bytes that entries take; refused, they are said not to be known."""
+"""Asked by `semcache stats` for the bytes that entries take; if refused, they are not known."""
 
 SEARCH: Mapping[str, tuple[str, ...]] = {
     "1.0": ("+@search",),
