@@ -32,7 +32,7 @@ from benchmarks.precision_rules import (
     streamed_raw,
 )
 from benchmarks.setting import write
-from valkey_semcache.guards import DEFAULT
+from valkey_semcache.precision.guards import DEFAULT
 
 RAW_REQUESTS = 2_000
 """Of the shuffled stream, for the raw prompts."""

@@ -16,9 +16,9 @@ import numpy as np
 from benchmarks.precision_data import Pair, Stream
 from valkey_semcache import Hit, Question, SemanticCache
 from valkey_semcache.digest import Digests
-from valkey_semcache.features import exact_features
-from valkey_semcache.guards import DEFAULT, Guards
+from valkey_semcache.precision.guards import DEFAULT, Guards
 from valkey_semcache.question import Addressing, normalised
+from valkey_semcache.text.features import exact_features
 
 KINDS = {
     "numbers, dates, units": ("number", "date", "time", "operator"),

@@ -15,7 +15,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_valkey_semcache.portable import provider_bound, renew_call_ids
 from valkey_semcache import Hit
-from valkey_semcache.finish import cut_off
+from valkey_semcache.rules.finish import cut_off
 
 _COUNTED = ("input_tokens", "output_tokens", "total_tokens")
 _USAGES = ("token_usage", "usage")  # providers' own counts, in response_metadata

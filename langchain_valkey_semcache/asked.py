@@ -15,7 +15,7 @@ from langchain_valkey_semcache.prompt import Context, read_prompt
 from valkey_semcache import Question, SemanticCache
 from valkey_semcache.errors import UnknownTenantError
 from valkey_semcache.locks import ForkLock
-from valkey_semcache.naming import Naming
+from valkey_semcache.text.naming import Naming
 
 _SECONDS = 600.0  # that a model may take to answer
 _CHARACTERS = 16 * 2**20  # of prompts that are remembered at a time

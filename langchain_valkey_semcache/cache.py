@@ -26,8 +26,8 @@ from langchain_valkey_semcache.removing import Removing
 from langchain_valkey_semcache.warming import Warming
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
 from valkey_semcache.errors import UnknownTenantError
-from valkey_semcache.naming import Naming, QuestionFrom
 from valkey_semcache.options import TTL, Options, checked_choice, checked_flag
+from valkey_semcache.text.naming import Naming, QuestionFrom
 
 
 class ValkeySemanticCache(Warming, Removing):

@@ -20,8 +20,8 @@ from langchain_valkey_semcache.messages import (
     without_text,
 )
 from valkey_semcache import Question
-from valkey_semcache.naming import Naming
-from valkey_semcache.split import Split
+from valkey_semcache.text.naming import Naming
+from valkey_semcache.text.split import Split
 
 Context: TypeAlias = Literal["conversation", "system"]
 """What must be the same beside the question: all else, or of earlier messages the system's."""

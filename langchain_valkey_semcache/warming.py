@@ -19,8 +19,8 @@ from langchain_core.outputs import ChatGeneration
 
 from langchain_valkey_semcache.asked import Asked
 from valkey_semcache import ConfigurationError, Question, SemanticCache
-from valkey_semcache.filling import Filled, Progress
-from valkey_semcache.rows import Row
+from valkey_semcache.methods.filling import Filled, Progress
+from valkey_semcache.methods.rows import Row
 
 
 class Warming(BaseCache, ABC):

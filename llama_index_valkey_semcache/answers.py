@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 
 from llama_index_valkey_semcache.tools import calls_tools
 from valkey_semcache import Hit
-from valkey_semcache.finish import cut_off, part
+from valkey_semcache.rules.finish import cut_off, part
 
 Response: TypeAlias = ChatResponse | CompletionResponse
 

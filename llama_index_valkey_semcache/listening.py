@@ -23,7 +23,7 @@ from llama_index.core.instrumentation.events.llm import (
 
 from llama_index_valkey_semcache.answers import told_to_end, usage_of
 from valkey_semcache.blocks import Block
-from valkey_semcache.finish import cut_off
+from valkey_semcache.rules.finish import cut_off
 
 
 class Heard:

@@ -17,7 +17,7 @@ from llama_index.core.prompts.base import BasePromptTemplate
 
 from llama_index_valkey_semcache.canonical import as_json, spelled
 from llama_index_valkey_semcache.tools import calls_tools
-from valkey_semcache.split import Split, split_prompt
+from valkey_semcache.text.split import Split, split_prompt
 
 _OF_TOOLS = (MessageRole.TOOL, MessageRole.FUNCTION)
 

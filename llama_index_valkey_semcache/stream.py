@@ -28,7 +28,7 @@ from llama_index.core.base.llms.types import (
 from llama_index_valkey_semcache.answers import Response, text_of, told_to_end, usage_of
 from llama_index_valkey_semcache.compat import THINKING
 from llama_index_valkey_semcache.listening import Heard
-from valkey_semcache.finish import cut_off
+from valkey_semcache.rules.finish import cut_off
 
 _WORDS = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+$")
 

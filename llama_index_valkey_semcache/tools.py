@@ -17,7 +17,7 @@ from llama_index.core.llms.llm import ToolSelection
 
 from llama_index_valkey_semcache.compat import TOOL_CALL
 from valkey_semcache.errors import UnreadableError
-from valkey_semcache.finish import part
+from valkey_semcache.rules.finish import part
 
 
 class UnknownToolCallError(ValueError):

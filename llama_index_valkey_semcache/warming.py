@@ -14,8 +14,8 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageR
 
 from llama_index_valkey_semcache.codec import ChatCodec
 from valkey_semcache import ConfigurationError, Question, SemanticCache
-from valkey_semcache.filling import Filled, Progress
-from valkey_semcache.rows import Row
+from valkey_semcache.methods.filling import Filled, Progress
+from valkey_semcache.methods.rows import Row
 
 if TYPE_CHECKING:
     from llama_index_valkey_semcache.front import Asked

@@ -71,7 +71,7 @@ class Served:
     def entries(self) -> list[str]:
         """Keys of the entries of this test's cache."""
         keys = self.admin.scan_iter(f"{self.name}:*:*:*", count=1000)
-        return [key.decode() for key in keys if b":log:" not in key]
+        return [key.decode() for key in keys if key.split(b":")[1] not in (b"log", b"lock")]
 
     def refusals(self) -> set[str]:
         """What was refused to the user, of commands and keys."""

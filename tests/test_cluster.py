@@ -21,8 +21,8 @@ from tests.standin.topology import slot_of
 from tests.waiting import wait_until
 from tests.words import word
 from valkey_semcache import ConfigurationError, Question, SemanticCache
+from valkey_semcache.flow.operations import Source
 from valkey_semcache.index import scripts
-from valkey_semcache.operations import Source
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"

@@ -14,9 +14,9 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from valkey_semcache import LocalTier, SemanticCache, UnreadableError
-from valkey_semcache.answer import COMPRESSED, Envelope, unpack
-from valkey_semcache.compression import compressed, decompressed
 from valkey_semcache.errors import AnswerTooLargeError
+from valkey_semcache.stored.answer import COMPRESSED, Envelope, unpack
+from valkey_semcache.stored.compression import compressed, decompressed
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"

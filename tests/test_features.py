@@ -13,7 +13,7 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from valkey_semcache import ConfigurationError, SemanticCache
-from valkey_semcache.features import exact_features
+from valkey_semcache.text.features import exact_features
 
 APART = [
     ("who won in 2023", "who won in 2024"),

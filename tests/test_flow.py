@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from valkey_semcache import Question
-from valkey_semcache.answer import Envelope, place_of
-from valkey_semcache.codec import TextCodec
 from valkey_semcache.digest import Digests
 from valkey_semcache.errors import ServerReplyError, ServerUnreachableError
-from valkey_semcache.flow import Flows
+from valkey_semcache.flow.lookup import Flows
+from valkey_semcache.flow.notes import Notes
+from valkey_semcache.flow.operations import Command, Embed, Flow, Script, Settle
+from valkey_semcache.flow.policy import Policy
 from valkey_semcache.index.opening import IndexSettings
-from valkey_semcache.notes import Notes
-from valkey_semcache.operations import Command, Embed, Flow, Script, Settle
 from valkey_semcache.outcome import Hit, Miss
-from valkey_semcache.policy import Policy
 from valkey_semcache.question import Address, Addressing
 from valkey_semcache.stats import Counters
+from valkey_semcache.stored.answer import Envelope, place_of
+from valkey_semcache.stored.codec import TextCodec
 
 EMBEDDING = "e" * 32
 OTHER = f"other:{EMBEDDING}:{'0' * 32}:{'a' * 32}"

@@ -12,8 +12,8 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from valkey_semcache import ConfigurationError, SemanticCache
-from valkey_semcache.guards import DEFAULT, Guards
 from valkey_semcache.offline import MiniLM
+from valkey_semcache.precision.guards import DEFAULT, Guards
 
 REFUSED = {
     "polarity": [

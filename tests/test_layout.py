@@ -15,8 +15,8 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from valkey_semcache import NewerFormatError, Question, SemanticCache, UnreadableError
-from valkey_semcache.answer import Alias, Envelope, unpack, unpack_alias
 from valkey_semcache.digest import FORMAT
+from valkey_semcache.stored.answer import Alias, Envelope, unpack, unpack_alias
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"

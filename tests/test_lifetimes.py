@@ -12,7 +12,7 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from tests.waiting import wait_until
 from valkey_semcache import ConfigurationError, Question, SemanticCache
-from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
+from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"

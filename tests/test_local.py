@@ -15,8 +15,8 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from tests.waiting import wait_until
 from valkey_semcache import LocalTier, NotStorableError, SemanticCache, UnreadableError
-from valkey_semcache.answer import Envelope
 from valkey_semcache.local import LocalCopies
+from valkey_semcache.stored.answer import Envelope
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"

@@ -14,7 +14,7 @@ from tests.embedders import HashingEmbedder, hashed
 from tests.servers import Served
 from tests.words import word
 from valkey_semcache import ConfigurationError, LocalTier, Question, SemanticCache
-from valkey_semcache.many import BATCH
+from valkey_semcache.methods.many import BATCH
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"

@@ -15,7 +15,7 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from tests.words import word
 from valkey_semcache import ConfigurationError, Question, SemanticCache
-from valkey_semcache.moving import Imported
+from valkey_semcache.methods.moving import Imported
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"

@@ -29,8 +29,8 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from valkey_semcache import SemanticCache
-from valkey_semcache.answer import Envelope, place_of
 from valkey_semcache.errors import UnreadableError
+from valkey_semcache.stored.answer import Envelope, place_of
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"

@@ -11,7 +11,7 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from tests.words import word
 from valkey_semcache import ConfigurationError, LocalTier, SemanticCache, ServerUnreachableError
-from valkey_semcache.storing import MOST_REJECTED
+from valkey_semcache.flow.storing import MOST_REJECTED
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"

@@ -14,7 +14,7 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from valkey_semcache import Question, SemanticCache, not_about_now
-from valkey_semcache.rules import by_model, matches
+from valkey_semcache.rules.rules import by_model, matches
 
 
 def cache_on(served: Served, **options: Any) -> SemanticCache:

@@ -20,7 +20,7 @@ from tests.embedders import HashingEmbedder, hashed
 from tests.servers import Served
 from valkey_semcache import ConfigurationError, Question, SemanticCache
 from valkey_semcache.errors import ForgedError, LockedError, UnreadableError
-from valkey_semcache.sealing import NO_VECTOR, Seal, digest_of
+from valkey_semcache.stored.sealing import NO_VECTOR, Seal, digest_of
 
 KEY, NEW, OTHER = "k" * 32, "n" * 32, b"o" * 32
 ASKED = "how do i reset the password of my account"

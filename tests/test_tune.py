@@ -15,9 +15,9 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from valkey_semcache import ConfigurationError, Question, SemanticCache
 from valkey_semcache.errors import EmbeddingError
-from valkey_semcache.labelled import Grouped, Labelled, read
 from valkey_semcache.offline import MiniLM
-from valkey_semcache.tuning import Share, tune, wilson
+from valkey_semcache.precision.labelled import Grouped, Labelled, read
+from valkey_semcache.precision.tuning import Share, tune, wilson
 
 DATA = Path(__file__).parents[1] / "benchmarks" / "data"
 PAIRS = [
@@ -169,7 +169,7 @@ def test_the_plot_shows_the_figures(tmp_path: Path) -> None:
 def test_without_matplotlib_the_plot_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
-        "from valkey_semcache.tuning import Tuning\n"
+        "from valkey_semcache.precision.tuning import Tuning\n"
         "Tuning((), 0, 0, 0.95, 0.9).plot()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -18,8 +18,8 @@ from tests.openai_server import OpenAIServer
 from tests.servers import Served
 from tests.words import word
 from valkey_semcache import ConfigurationError, SemanticCache, ServerError
-from valkey_semcache.filling import Filled
-from valkey_semcache.rows import BadRow, Row, read_rows
+from valkey_semcache.methods.filling import Filled
+from valkey_semcache.methods.rows import BadRow, Row, read_rows
 
 ROOT = str(Path(__file__).parents[1])
 

@@ -5,8 +5,6 @@ through `langchain_valkey_semcache` and `llama_index_valkey_semcache`.
 """
 
 from valkey_semcache.cache import SemanticCache
-from valkey_semcache.codec import Codec, TextCodec
-from valkey_semcache.contents import Contents
 from valkey_semcache.embedding import Embedder
 from valkey_semcache.errors import (
     ConfigurationError,
@@ -23,12 +21,14 @@ from valkey_semcache.errors import (
     ServerUnreachableError,
     UnreadableError,
 )
+from valkey_semcache.flow.contents import Contents
 from valkey_semcache.index.listing import StoredIndex
 from valkey_semcache.local import LocalTier
-from valkey_semcache.now import not_about_now
 from valkey_semcache.outcome import Hit, Miss, Neighbour
 from valkey_semcache.question import Question
+from valkey_semcache.rules.now import not_about_now
 from valkey_semcache.stats import Stats
+from valkey_semcache.stored.codec import Codec, TextCodec
 
 __all__ = [
     "Codec",

@@ -15,24 +15,21 @@ from typing import Any, Literal, Self
 
 from valkey_semcache.background import Background, Refresh
 from valkey_semcache.coalesce import Coalescer
-from valkey_semcache.codec import Codec, TextCodec
-from valkey_semcache.compression import MAX_ANSWER_BYTES
 from valkey_semcache.digest import Digests
 from valkey_semcache.drive import Drive
 from valkey_semcache.embedding import EmbeddingModel
-from valkey_semcache.features import Features, checked_features
-from valkey_semcache.filling import Filling
-from valkey_semcache.flow import Flows
-from valkey_semcache.guards import Guard, checked_guards
+from valkey_semcache.flow.lookup import Flows
+from valkey_semcache.flow.notes import Notes
+from valkey_semcache.flow.policy import Policy
 from valkey_semcache.index.contract import ENTRY_FIELDS, SIGNED_FIELDS
 from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.index.search import Parameters
-from valkey_semcache.indexing import Indexing
-from valkey_semcache.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.local import LocalTier
-from valkey_semcache.moving import Moving
-from valkey_semcache.notes import Notes
-from valkey_semcache.one_call import OneCall
+from valkey_semcache.methods.filling import Filling
+from valkey_semcache.methods.indexing import Indexing
+from valkey_semcache.methods.moving import Moving
+from valkey_semcache.methods.one_call import OneCall
+from valkey_semcache.methods.removing import Removing
 from valkey_semcache.options import (
     TTL,
     checked_choice,
@@ -52,14 +49,17 @@ from valkey_semcache.options import (
     checked_ttl,
     checked_window,
 )
-from valkey_semcache.policy import Policy
+from valkey_semcache.precision.guards import Guard, checked_guards
 from valkey_semcache.question import Addressing
-from valkey_semcache.removing import Removing
-from valkey_semcache.rules import Selection, ShouldCache, ShouldStore
-from valkey_semcache.sealing import Seal, derived
+from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
+from valkey_semcache.rules.rules import Selection, ShouldCache, ShouldStore
+from valkey_semcache.rules.tenants import Tenants
 from valkey_semcache.server import Server
 from valkey_semcache.stats import Counters, Stats
-from valkey_semcache.tenants import Tenants
+from valkey_semcache.stored.codec import Codec, TextCodec
+from valkey_semcache.stored.compression import MAX_ANSWER_BYTES
+from valkey_semcache.stored.sealing import Seal, derived
+from valkey_semcache.text.features import Features, checked_features
 
 
 class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):

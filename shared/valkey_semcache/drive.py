@@ -15,8 +15,7 @@ from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
 
 from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.errors import SemcacheError, ServerReplyError, ServerUnreachableError
-from valkey_semcache.gathering import Gathering
-from valkey_semcache.operations import (
+from valkey_semcache.flow.operations import (
     Command,
     Embed,
     EmbedMany,
@@ -27,6 +26,7 @@ from valkey_semcache.operations import (
     Settle,
     Sleep,
 )
+from valkey_semcache.gathering import Gathering
 from valkey_semcache.server.asking import Asked
 from valkey_semcache.server.cluster import (
     CLIENTS,

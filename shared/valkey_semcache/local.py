@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from cachetools import TLRUCache
 
-from valkey_semcache.answer import Envelope
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.options import checked_count, checked_seconds
+from valkey_semcache.stored.answer import Envelope
 
 _OVERHEAD = 1000  # bytes that a copy takes besides its content and its question, measured
 _POINTER = 700  # bytes of a wording that points to a copy

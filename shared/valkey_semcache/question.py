@@ -16,7 +16,7 @@ from typing import Any
 
 from valkey_semcache.digest import FORMAT, Digests
 from valkey_semcache.errors import ConfigurationError
-from valkey_semcache.features import Features, exact_features, own_features
+from valkey_semcache.text.features import Features, exact_features, own_features
 
 # A line that is indented, or a fence that `exact_features` does not read as code.
 _LAID_OUT = re.compile(r"\n[ \t]+\S|^~~~", re.MULTILINE)

@@ -12,7 +12,7 @@ from tests.conftest import Way
 from tests.llama_index.models import CountingLLM, HashingEmbedding
 from tests.servers import Served
 from valkey_semcache import ConfigurationError
-from valkey_semcache.filling import Filled
+from valkey_semcache.methods.filling import Filled
 
 
 async def test_after_warming_a_chat_makes_no_call(either_index: Served, way: Way) -> None:

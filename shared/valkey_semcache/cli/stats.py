@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from valkey_semcache.cache import SemanticCache
-from valkey_semcache.contents import Contents
 from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.flow.contents import Contents
 
 _STEP = 1024
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from valkey_semcache.cache import SemanticCache
 from valkey_semcache.cli.objects import loaded
 from valkey_semcache.errors import ConfigurationError
-from valkey_semcache.labelled import read
-from valkey_semcache.tuning import Tuning, tune
+from valkey_semcache.precision.labelled import read
+from valkey_semcache.precision.tuning import Tuning, tune
 
 
 def run(

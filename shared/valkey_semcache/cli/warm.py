@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from valkey_semcache.cache import SemanticCache
 from valkey_semcache.cli.objects import loaded
 from valkey_semcache.errors import ConfigurationError
-from valkey_semcache.filling import Filled
+from valkey_semcache.methods.filling import Filled
+from valkey_semcache.methods.rows import BadRow, Row, read_rows
 from valkey_semcache.question import Question
-from valkey_semcache.rows import BadRow, Row, read_rows
 
 _SHOWN = 20  # bad lines told one by one
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from valkey_semcache.embedding import Vector
-from valkey_semcache.operations import Flow
+from valkey_semcache.flow.operations import Flow
 
 IndexKind = Literal["search", "flat"]
 """`search`: valkey-search in the server. `flat`: exact search in the client, any Valkey."""

@@ -16,16 +16,16 @@ import numpy as np
 
 from valkey_semcache.embedding import FLOAT32, Vector
 from valkey_semcache.errors import ServerReplyError
-from valkey_semcache.index.contract import Candidate, Fields, IndexKind
-from valkey_semcache.index.scripts import LOG, TIDY
-from valkey_semcache.index.view import View, Views
-from valkey_semcache.operations import (
+from valkey_semcache.flow.operations import (
     Command,
     Flow,
     Script,
     replies_to,
     unless_wrong_type,
 )
+from valkey_semcache.index.contract import Candidate, Fields, IndexKind
+from valkey_semcache.index.scripts import LOG, TIDY
+from valkey_semcache.index.view import View, Views
 
 _BATCH = 500  # commands in one pipeline
 _REMIND_SECONDS = 60.0  # after which the first store of a scope writes the meta hash again

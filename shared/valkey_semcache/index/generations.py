@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 
 from valkey_semcache.errors import ServerReplyError
+from valkey_semcache.flow.operations import Flow, Script
 from valkey_semcache.index.scripts import BUILD, LOST, SWITCH, WRITTEN
 from valkey_semcache.index.search import SearchIndex, drop_index, graph_name
 from valkey_semcache.locks import ForkLock
-from valkey_semcache.operations import Flow, Script
 
 logger = logging.getLogger("valkey_semcache")
 

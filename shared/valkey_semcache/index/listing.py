@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from valkey_semcache.digest import DIGEST_LENGTH
 from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.flow.operations import Command, Flow, replies_to, unless_wrong_type
 from valkey_semcache.index.search import Info, drop_index, graph_name, index_info, index_name
-from valkey_semcache.keys import Pages, entry_pattern, log_pattern
-from valkey_semcache.operations import Command, Flow, replies_to, unless_wrong_type
 from valkey_semcache.shown import Shown
+from valkey_semcache.stored.keys import Pages, entry_pattern, log_pattern
 
 _FIELDS = ("dimension", "generation", "building", "written", "model")
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import secrets
 
 from valkey_semcache.errors import IndexKindError, ServerReplyError
+from valkey_semcache.flow.operations import Command, Flow, Script, replies_to
 from valkey_semcache.index.contract import IndexKind
 from valkey_semcache.index.listing import drop_all, list_indexes
 from valkey_semcache.index.scripts import LOG
 from valkey_semcache.index.search import Parameters, SearchIndex, is_unknown_command
-from valkey_semcache.keys import Pages, entry_pattern, log_pattern
-from valkey_semcache.operations import Command, Flow, Script, replies_to
+from valkey_semcache.stored.keys import Pages, entry_pattern, log_pattern
 
 
 def reindex(name: str, own: str, kind: IndexKind) -> Flow[int]:

@@ -19,6 +19,7 @@ from valkey_semcache.errors import (
     ServerReplyError,
     UnreadableError,
 )
+from valkey_semcache.flow.operations import Command, Flow, Script, Settle, unless_wrong_type
 from valkey_semcache.index.contract import ENTRY_FIELDS, IndexKind, VectorIndex
 from valkey_semcache.index.flat import FlatIndex
 from valkey_semcache.index.generations import Generations
@@ -33,7 +34,6 @@ from valkey_semcache.index.search import (
     is_unknown_command,
     read_info,
 )
-from valkey_semcache.operations import Command, Flow, Script, Settle, unless_wrong_type
 
 logger = logging.getLogger("valkey_semcache")
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 
 from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import IndexLostError, SearchTimeoutError
+from valkey_semcache.flow.operations import Argument, Flow, batched
 from valkey_semcache.index.chooser import Chooser, Plan
 from valkey_semcache.index.contract import Candidate, Fields, IndexKind
 from valkey_semcache.index.generations import Generations
 from valkey_semcache.index.search import SearchIndex
-from valkey_semcache.operations import Argument, Flow, batched
 
 WORTH = 1_000_000
 """Numbers in a scope's vectors (entries times dimensions) below which FLAT is quick, so that slow

@@ -6,7 +6,7 @@ state between which a crash could fall.
 
 from __future__ import annotations
 
-from valkey_semcache.operations import Source
+from valkey_semcache.flow.operations import Source
 
 ENTRY_OPTIONAL = ("s", "b", "v")
 """Fields that only an entry met by meaning has."""

@@ -18,8 +18,8 @@ from valkey_semcache.errors import (
     SearchTimeoutError,
     ServerReplyError,
 )
+from valkey_semcache.flow.operations import Argument, Command, Flow, Nodes
 from valkey_semcache.index.contract import ENTRY_FIELDS, Candidate, similarity_of
-from valkey_semcache.operations import Argument, Command, Flow, Nodes
 
 Algorithm = Literal["FLAT", "HNSW"]
 """FLAT compares with each vector of the scope; HNSW walks a graph and may miss some."""

@@ -17,7 +17,7 @@ from typing import Any
 from valkey.exceptions import ConnectionError as LostConnectionError
 from valkey.exceptions import ResponseError
 
-from valkey_semcache.operations import Settle
+from valkey_semcache.flow.operations import Settle
 from valkey_semcache.server.cluster import CLIENTS, REPLICA, nodes_with
 
 
