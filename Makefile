@@ -22,10 +22,10 @@ demo: $(VENV)/.demo
 	@$(BIN)/semcache demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal --nbmake --nbmake-timeout=120
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal --nbmake --nbmake-timeout=120
 
 test-llama-index-0.12: $(OLDEST_VENV)/.ready
-	$(OLDEST_VENV)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal -W ignore::DeprecationWarning tests/llama_index
+	$(OLDEST_VENV)/bin/python -m pytest -q -n 4 --dist worksteal -W ignore::DeprecationWarning tests/llama_index
 
 test-llama-index-openai: $(OPENAI_VENV)/.ready
 	$(OPENAI_VENV)/bin/python -m pytest -q tests/llama_index/test_openai.py
