@@ -116,13 +116,7 @@ class Flows:
     ) -> Flow[Hit | Miss]:
         count = CANDIDATES
         while True:
-            index = yield from self._index(len(vector))
-            try:
-                candidates = yield from index.nearest(address.scope, vector, count)
-            except IndexLostError:
-                self._opened = None
-                index = yield from self._index(len(vector))
-                candidates = yield from index.nearest(address.scope, vector, count)
+            index, candidates = yield from self._nearest(address, vector, count)
             outcome, passed_over = yield from self._judged(
                 address, vector, index, candidates, codec, threshold
             )
@@ -130,6 +124,18 @@ class Flows:
                 return outcome
             # All were gone, unreadable or rejected: what lies behind them may do.
             count *= 4
+
+    def _nearest(
+        self, address: Address, vector: Vector, count: int
+    ) -> Flow[tuple[VectorIndex, Sequence[Candidate]]]:
+        """The index and what it finds; one that was lost is made anew."""
+        index = yield from self._index(len(vector))
+        try:
+            return index, (yield from index.nearest(address.scope, vector, count))
+        except IndexLostError:
+            self._opened = None
+            index = yield from self._index(len(vector))
+            return index, (yield from index.nearest(address.scope, vector, count))
 
     def _judged(
         self,
@@ -146,7 +152,6 @@ class Flows:
         detail = "nothing is stored in this scope"
         nearest: Neighbour | None = None
         passed_over = guarded = 0
-        guards = self.guards
         for candidate in candidates:
             passed_over += 1
             if not candidate.key.startswith(address.key[: -len(address.text_digest)]):
@@ -164,9 +169,7 @@ class Flows:
                 if similarity is None:
                     continue
                 candidate = replace(candidate, similarity=similarity)
-            refusal = _refusal(address, candidate, fields, threshold)
-            if refusal is None and guards:
-                refusal = self._guarded(address, envelope)
+            refusal = yield from self._refused(address, candidate, fields, envelope, threshold)
             if refusal is None:
                 hit = yield from self._serving.serve(
                     "semantic", address, candidate.key, candidate.similarity, envelope, codec
@@ -188,10 +191,21 @@ class Flows:
                 return self._miss(address, reason, detail, nearest), 0
         return self._miss(address, reason, detail, nearest), passed_over
 
-    def _guarded(self, address: Address, envelope: Envelope) -> tuple[MissReason, str] | None:
-        """Why a guard will not have a candidate that is near enough; None if none objects."""
-        reason = self.guards.refusal(address.text, envelope.question)
-        return None if reason is None else ("guarded", reason)
+    def _refused(
+        self,
+        address: Address,
+        candidate: Candidate,
+        fields: Fields,
+        envelope: Envelope,
+        threshold: float,
+    ) -> Flow[tuple[MissReason, str] | None]:
+        """Why a candidate may not be served; None if it may. All who can refuse one are here."""
+        refusal = _refusal(address, candidate, fields, threshold)
+        if refusal is None and self.guards:
+            reason = self.guards.refusal(address.text, envelope.question)
+            refusal = None if reason is None else ("guarded", reason)
+        return refusal
+        yield  # a generator, as those who ask somebody else are
 
     def _verified(
         self, candidate: Candidate, fields: Fields, envelope: Envelope, vector: Vector
