@@ -140,6 +140,21 @@ async def test_a_log_that_is_gone_or_begun_anew_is_read_again(plain: Served, way
             assert (await way(cache.lookup, f"blue dog {word(8)} now")).answer == "8"
 
 
+async def test_a_log_that_lost_its_end_in_a_failover_is_read_on(plain: Served, way: Way) -> None:
+    async with cache_on(plain) as reader, cache_on(plain) as writer:
+        await way(writer.store, "an early question", "1")
+        (log,) = plain.admin.scan_iter(f"{plain.name}:log:*")
+        replicated = plain.admin.dump(log)
+        await way(writer.store, "a lost question", "2")
+        assert (await way(reader.lookup, "the a lost question")).answer == "2"
+        # What a replica serves that takes over without the last write, and then goes on.
+        await way(writer.delete, "a lost question")
+        plain.admin.restore(log, 0, replicated, replace=True)
+        await way(writer.store, "another new question", "3")
+        assert (await way(reader.lookup, "the another new question")).answer == "3"
+        assert (await way(reader.lookup, "the a lost question")).answer != "2"
+
+
 async def test_a_key_of_another_type_among_the_entries_is_passed_over(
     plain: Served, way: Way
 ) -> None:
@@ -301,13 +316,13 @@ def test_applying_the_same_piece_of_a_log_twice_changes_nothing() -> None:
 def test_an_entry_of_ones_own_is_taken_over_only_without_a_gap() -> None:
     rows = unit(np.random.default_rng(5), 4)
     view = View(16, 100)
-    view.extend(3, b"~x", "late", rows[0])
+    view.extend(20, 30, None, "late", rows[0])
     assert view.size == 0
-    view.extend(1, b"~x", "first", rows[1])
-    view.extend(2, b"~y", "second", rows[2])
-    view.extend(4, b"~y", "gap", rows[3])
-    assert (set(view.digests()), view.state()) == ({"first", "second"}, (b"~x", 2))
-    view.extend(1, b"~x", "first", rows[1])
+    view.extend(0, 10, b"~x", "first", rows[1])
+    view.extend(10, 20, None, "second", rows[2])
+    view.extend(30, 40, None, "gap", rows[3])
+    assert (set(view.digests()), view.state()) == ({"first", "second"}, (b"~x", 20))
+    view.extend(0, 10, b"~x", "first", rows[1])
     assert view.size == 2, "the report of one's own first entry may come late"
 
 

@@ -41,6 +41,7 @@ _COMPLETE = {
     "zrange": "KEY 0 -1",
     "zadd": "KEY 1 m",
     "pttl": "KEY",
+    "time": "",
     "zscore": "KEY m",
     "zrem": "KEY m",
     "ft.info": "KEY",

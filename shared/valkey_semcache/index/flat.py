@@ -94,10 +94,12 @@ class FlatIndex:
     def added(self, scope: str, text_digest: str, vector: Vector, ttl_ms: int) -> Flow[None]:
         """Note the entry in the log; the copy here takes it at once if it misses nothing else."""
         token = secrets.token_hex(8)
-        version = yield Script(LOG, f"{self._log_prefix}{scope}", token, ttl_ms, text_digest)
-        self._views.get(scope).extend(int(version), f"~{token}".encode(), text_digest, vector)
+        log = f"{self._log_prefix}{scope}"
+        before, version = yield Script(LOG, log, token, ttl_ms, text_digest)
+        begun = f"~{token}".encode() if before == 0 else None
+        self._views.get(scope).extend(before, version, begun, text_digest, vector)
         self._views.settle(scope)
-        if int(version) == 1 and time.monotonic() - self._begun_at > _REMIND_SECONDS:
+        if begun and time.monotonic() - self._begun_at > _REMIND_SECONDS:
             self._begun_at = time.monotonic()
             yield self._begun
 

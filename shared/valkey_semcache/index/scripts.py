@@ -106,11 +106,13 @@ LOG = Source("""
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'zset' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
-local token, version, left = '~' .. ARGV[1], 1, -2
+local token, before, left = '~' .. ARGV[1], 0, -2
 if #last > 0 then
-  token, version = last[1], tonumber(last[2]) + 1
+  token, before = last[1], tonumber(last[2])
   left = redis.call('PTTL', KEYS[1])
 end
+local now = redis.call('TIME')
+local version = math.max(before + 1, tonumber(now[1]) * 1000000 + tonumber(now[2]))
 local score = string.format('%.0f', version)
 redis.call('ZADD', KEYS[1], score, ARGV[3], score, token)
 if ARGV[2] == '0' then
@@ -118,13 +120,17 @@ if ARGV[2] == '0' then
 elseif #last == 0 or (left >= 0 and left < tonumber(ARGV[2])) then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
-return version
+return {before, version}
 """)
-"""Note an entry in its scope's log, under the next version.
+"""Note an entry in its scope's log, under the next version; the version before it, and its own.
 
 ARGV: a token, used if the log is begun by this call; the entry's TTL in ms or 0; its text
 digest. The token's member carries the newest version as its score, and since `~` sorts after
 every hex digit it is always the last member. The log outlives all its entries.
+
+A version is the server's time in microseconds, or one more than the one before. A count would do
+until a failover: a replica that takes over without the last writes would give the same versions
+again, and who has read those of the lost writes would never read the new ones.
 """
 
 TIDY = Source("""

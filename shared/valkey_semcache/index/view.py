@@ -79,16 +79,23 @@ class View:
                 self._put(digest, vector)
             return True
 
-    def extend(self, version: int, first_token: bytes, digest: str, vector: Vector) -> None:
+    def extend(
+        self, before: int, version: int, begun: bytes | None, digest: str, vector: Vector
+    ) -> None:
         """Take over an entry just written, if nothing lies between it and what is known.
 
-        `first_token` is the log's token in case this entry began it.
+        Args:
+            before: The log's version before the entry.
+            version: The entry's.
+            begun: The log's token if the entry began it, else None.
+            digest: Of the entry's text.
+            vector: The entry's.
         """
         with self._lock:
-            if version == 1 and self._token != first_token:
+            if begun is not None and self._token != begun:
                 self._reset()
-                self._token = first_token
-            if self._token is not None and version == self._version + 1:
+                self._token = begun
+            if self._token is not None and before == self._version:
                 self._version = version
                 self._reserve(1)
                 self._put(digest, vector)

@@ -29,7 +29,7 @@ ENTRIES = (
 )
 """Entries, which are alike under both kinds of index."""
 
-FLAT = ("+zrange", "+zadd", "+pttl", "+zscore", "+zrem")
+FLAT = ("+zrange", "+zadd", "+pttl", "+time", "+zscore", "+zrem")
 """The flat index's log of each scope. A server that has the module valkey-search nevertheless
 needs a release's `SEARCH` as well: `clear()` asks it to drop an index, in case there is one."""
 
