@@ -50,6 +50,7 @@ from valkey_semcache.options import (
     checked_window,
 )
 from valkey_semcache.precision.guards import Guard, checked_guards
+from valkey_semcache.precision.judging import Judge, checked_judge
 from valkey_semcache.question import Addressing
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.rules.rules import Selection, ShouldCache, ShouldStore
@@ -118,8 +119,16 @@ class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
             names of the cache's own guards (`"polarity"`, `"order"`, `"dates"`, `"units"`,
             `"names"`) and functions of the asked question and the stored one that return why
             they are not the same, or None. None for the first four; () for none.
-        store_questions: False keeps the questions' texts out of Valkey; guards cannot be had
-            then.
+        judge: Asked, after the guards, whether the stored answer does for the asked question: a
+            function of the asked question, the stored one and the answer's text that returns
+            True, False, or None if it cannot tell, sync or async; or one of
+            `valkey_semcache.precision.judges`. Only True is a hit. At most three candidates are
+            judged in one look-up.
+        judge_below: Similarity from which on the judge is not asked; 1 asks about all but equal
+            vectors.
+        judge_timeout: Seconds to wait for a verdict; what takes longer is a miss.
+        store_questions: False keeps the questions' texts out of Valkey; guards and a judge
+            cannot be had then.
         promote: True remembers a wording that hit by meaning, so that it hits exactly, with
             no embedding, the next time.
         local: `LocalTier()` holds copies of what was served or stored in this process, for 30 s
@@ -185,6 +194,9 @@ class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
         volatile: Sequence[str | re.Pattern[str]] = (),
         features: Features | None = None,
         guards: Sequence[str | Guard] | None = None,
+        judge: Judge | None = None,
+        judge_below: float = 1.0,
+        judge_timeout: float = 5.0,
         ttl_jitter: float = 0.0,
         sliding: bool = False,
         max_age: float | timedelta | None = 604800,
@@ -271,6 +283,13 @@ class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
                 lifetimes=self._lifetimes,
                 store_questions=checked_flag(store_questions, "store_questions"),
                 guards=checked_guards(guards, store_questions),
+                judge=checked_judge(
+                    judge,
+                    checked_threshold(judge_below, "judge_below"),
+                    checked_seconds(judge_timeout, "judge_timeout"),
+                    store_questions,
+                    self._judge_failed,
+                ),
                 promote=checked_flag(promote, "promote"),
                 compress_over=checked_range(compress_over, "compress_over", 0, 2**30),
                 max_answer_bytes=self._max_answer_bytes,

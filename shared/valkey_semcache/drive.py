@@ -20,6 +20,8 @@ from valkey_semcache.flow.operations import (
     Embed,
     EmbedMany,
     Flow,
+    Judge,
+    JudgeMany,
     Nodes,
     Operation,
     Script,
@@ -103,6 +105,10 @@ class Drive:
             return time.sleep(operation.seconds)
         if isinstance(operation, Settle):
             return self._settling.register(operation)
+        if isinstance(operation, Judge):
+            return operation.by.ask(*operation.case)
+        if isinstance(operation, JudgeMany):
+            return operation.by.ask_many(operation.cases)
         self._admit()
         client = None
         try:
@@ -156,6 +162,10 @@ class Drive:
             return await asyncio.sleep(operation.seconds)
         if isinstance(operation, Settle):
             return self._settling.register(operation)
+        if isinstance(operation, Judge):
+            return await operation.by.aask(*operation.case)
+        if isinstance(operation, JudgeMany):
+            return await operation.by.aask_many(operation.cases)
         self._admit()
         client = None
         try:

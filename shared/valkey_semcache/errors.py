@@ -24,6 +24,10 @@ class EmbeddingError(SemcacheError):
     """The embedding model raised, or gave a vector that cannot be compared."""
 
 
+class JudgeError(SemcacheError):
+    """A judge raised, took too long, or gave what is no verdict."""
+
+
 class DimensionMismatchError(EmbeddingError):
     """The embedding has another dimension than the entries already stored."""
 

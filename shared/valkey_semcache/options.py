@@ -26,6 +26,7 @@ or by a function of question and answer."""
 
 if TYPE_CHECKING:
     from valkey_semcache.local import LocalTier
+    from valkey_semcache.precision.judging import Judge
 
 
 class _Unset(enum.Enum):
@@ -52,6 +53,9 @@ class Options(TypedDict, total=False):
     volatile: Sequence[str | re.Pattern[str]]
     features: Callable[[str], Iterable[str]] | None
     guards: Sequence[str | Callable[[str, str], str | None]] | None
+    judge: Judge | None
+    judge_below: float
+    judge_timeout: float
     ttl_jitter: float
     sliding: bool
     max_age: float | timedelta | None

@@ -19,6 +19,8 @@ MissReason = Literal[
     "below_threshold",  # the nearest is not near enough
     "rejected",  # the nearest was rejected for this question
     "guarded",  # a guard saw that the nearest asks for something else
+    "judged",  # the judge said that the answer of the nearest does not do
+    "unjudged",  # the judge gave no answer: it took too long, failed, or could not tell
     "exact_only",  # not stored in these words, and may not be compared by meaning
     "not_cacheable",  # the adapter could not read the request, or the app ruled it out
     "refresh",  # the entry is past `refresh_after`, and this caller is the one to renew it

@@ -36,6 +36,7 @@ class Stats(Shown):
         embeddings: Texts embedded.
         evicted: Entries removed because their tenant had too many.
         coalesced: Calls of `get_or_call` that another one's answer was shared with.
+        judged: Candidates that the judge was asked about, by what it said.
         renewed: Entries renewed in place, before they expired.
         saved_tokens: Tokens of the answers served instead of asked for, by name.
         saved_by_model: The same, by model.
@@ -63,6 +64,7 @@ class Stats(Shown):
     generation: int = 0
     outgrown: int = 0
     answer_bytes: Mapping[str, int] = field(default_factory=dict)
+    judged: Mapping[str, int] = field(default_factory=dict)
     renewed: int = 0
     coalesced: int = 0
     evicted: int = 0
@@ -102,6 +104,7 @@ class Stats(Shown):
             ("not stored", _listed(self.not_stored)),
             ("errors", _listed(self.errors)),
             ("embeddings", str(self.embeddings)),
+            *([("judged", _listed(self.judged))] if self.judged else []),
             ("saved tokens", _listed(self.saved_tokens)),
             *(("saved USD", f"{usd:.4f} {model}") for model, usd in self.saved_usd.items()),
             ("breaker", self.breaker),
@@ -131,7 +134,7 @@ class Counters:
             name: Counter()
             for name in (
                 *("hits", "misses", "stored", "not_stored", "errors", "embeddings", "priced"),
-                *("searches", "bytes", "renewed", "coalesced", "evicted"),
+                *("searches", "bytes", "renewed", "coalesced", "evicted", "judged"),
             )
         }
         self._saved: dict[str, Counter[str]] = {}  # by model
@@ -193,6 +196,7 @@ class Counters:
             generation=index.generation if index else 0,
             outgrown=index.outgrown if index else 0,
             answer_bytes=counts["bytes"],
+            judged=counts["judged"],
             renewed=sum(counts["renewed"].values()),
             coalesced=sum(counts["coalesced"].values()),
             evicted=sum(counts["evicted"].values()),

@@ -18,6 +18,7 @@ from valkey_semcache.embedding import FLOAT32, Vector
 from valkey_semcache.errors import ForgedError, IndexLostError, SemcacheError
 from valkey_semcache.flow.entries import Entries, fields_of, is_rejected, milliseconds
 from valkey_semcache.flow.exact import ExactTier
+from valkey_semcache.flow.judging import Hearing
 from valkey_semcache.flow.notes import Note, Notes
 from valkey_semcache.flow.operations import Embed, Flow, Script
 from valkey_semcache.flow.policy import Policy
@@ -114,11 +115,12 @@ class Flows:
     def _by_meaning(
         self, address: Address, vector: Vector, codec: Codec, threshold: float
     ) -> Flow[Hit | Miss]:
-        count = CANDIDATES
+        count, judge = CANDIDATES, self._policy.judge
+        hearing = None if judge is None else Hearing(judge, self._counters, codec)
         while True:
             index, candidates = yield from self._nearest(address, vector, count)
-            outcome, passed_over = yield from self._judged(
-                address, vector, index, candidates, codec, threshold
+            outcome, passed_over = yield from self._chosen(
+                address, vector, index, candidates, codec, threshold, hearing
             )
             if isinstance(outcome, Hit) or passed_over < count or count >= _MOST:
                 return outcome
@@ -137,7 +139,7 @@ class Flows:
             index = yield from self._index(len(vector))
             return index, (yield from index.nearest(address.scope, vector, count))
 
-    def _judged(
+    def _chosen(
         self,
         address: Address,
         vector: Vector,
@@ -145,6 +147,7 @@ class Flows:
         candidates: Sequence[Candidate],
         codec: Codec,
         threshold: float,
+        hearing: Hearing | None,
     ) -> Flow[tuple[Hit | Miss, int]]:
         """The first candidate that may be served, or why none may; and how many were passed
         over for another reason than being too far away."""
@@ -169,7 +172,9 @@ class Flows:
                 if similarity is None:
                     continue
                 candidate = replace(candidate, similarity=similarity)
-            refusal = yield from self._refused(address, candidate, fields, envelope, threshold)
+            refusal = yield from self._refused(
+                address, candidate, fields, envelope, threshold, hearing
+            )
             if refusal is None:
                 hit = yield from self._serving.serve(
                     "semantic", address, candidate.key, candidate.similarity, envelope, codec
@@ -183,11 +188,13 @@ class Flows:
             if nearest is None:
                 reason, detail = refusal
                 nearest = Neighbour(envelope.question, candidate.similarity, detail, candidate.key)
-            if refusal[0] == "below_threshold":
-                # Those that follow are farther away still.
+            if refusal[0] == "unjudged":
+                reason, detail = refusal
+            if refusal[0] in ("below_threshold", "unjudged"):
+                # Those that follow are farther away still; a judge that fails is left alone.
                 return self._miss(address, reason, detail, nearest), 0
             guarded += refusal[0] == "guarded"
-            if guarded == _MOST_GUARDED:
+            if guarded == _MOST_GUARDED or (hearing is not None and hearing.is_over):
                 return self._miss(address, reason, detail, nearest), 0
         return self._miss(address, reason, detail, nearest), passed_over
 
@@ -198,14 +205,17 @@ class Flows:
         fields: Fields,
         envelope: Envelope,
         threshold: float,
+        hearing: Hearing | None = None,
     ) -> Flow[tuple[MissReason, str] | None]:
-        """Why a candidate may not be served; None if it may. All who can refuse one are here."""
+        """Why a candidate may not be served; None if it may. All who can refuse one are here;
+        the judge is asked in a hearing only."""
         refusal = _refusal(address, candidate, fields, threshold)
         if refusal is None and self.guards:
             reason = self.guards.refusal(address.text, envelope.question)
             refusal = None if reason is None else ("guarded", reason)
+        if refusal is None and hearing is not None:
+            refusal = yield from hearing.refusal(address, candidate, envelope)
         return refusal
-        yield  # a generator, as those who ask somebody else are
 
     def _verified(
         self, candidate: Candidate, fields: Fields, envelope: Envelope, vector: Vector

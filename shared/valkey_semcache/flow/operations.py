@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from valkey_semcache.errors import ServerReplyError
+
+if TYPE_CHECKING:
+    from valkey_semcache.precision.judging import Judging
 
 Argument: TypeAlias = str | bytes | int | float
 
@@ -101,6 +104,28 @@ class EmbedMany:
         self.texts = texts
 
 
+class Judge:
+    """One candidate to be judged: whether its answer does for the asked question too. The outcome
+    is True, False, or None from a judge that cannot tell; a `JudgeError` is thrown in."""
+
+    __slots__ = ("by", "case")
+
+    def __init__(self, by: Judging, asked: str, stored: str, answer: str) -> None:
+        self.by = by
+        self.case = asked, stored, answer
+
+
+class JudgeMany:
+    """Several candidates of one judge at once; the outcome is a list of verdicts, a `JudgeError`
+    in place of one that failed."""
+
+    __slots__ = ("by", "cases")
+
+    def __init__(self, judges: Sequence[Judge]) -> None:
+        self.by = judges[0].by
+        self.cases = [judge.case for judge in judges]
+
+
 class Sleep:
     """Wait for so many seconds."""
 
@@ -110,7 +135,9 @@ class Sleep:
         self.seconds = seconds
 
 
-Operation: TypeAlias = Command | Pipeline | Script | Embed | EmbedMany | Nodes | Settle | Sleep
+Operation: TypeAlias = (
+    Command | Pipeline | Script | Embed | EmbedMany | Judge | JudgeMany | Nodes | Settle | Sleep
+)
 T = TypeVar("T")
 Flow: TypeAlias = Generator[Operation, Any, T]
 

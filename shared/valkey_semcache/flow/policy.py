@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from valkey_semcache.local import LocalTier
 from valkey_semcache.precision.guards import Guards
+from valkey_semcache.precision.judging import Judging
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.stored.compression import MAX_ANSWER_BYTES
 from valkey_semcache.stored.sealing import Seal
@@ -28,6 +29,7 @@ class Policy:
         refresh_after: Share of its life from which on an entry is renewed; None for never.
         max_entries_per_namespace: Entries of one tenant, about; None for any number.
         guards: What is asked whether two questions that are near are the same.
+        judge: What is asked whether a candidate that is near, but not quite, may be served.
         local: Bounds of the copies in this process; None for none.
         seal: Signs and encrypts what is stored; None for neither.
     """
@@ -40,5 +42,6 @@ class Policy:
     refresh_after: float | None = None
     max_entries_per_namespace: int | None = None
     guards: Guards = field(default_factory=lambda: Guards(()))
+    judge: Judging | None = None
     local: LocalTier | None = None
     seal: Seal | None = None

@@ -6,7 +6,7 @@ error of one is none of another's. What is read or created twice alike is sent o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from valkey_semcache.errors import SemcacheError
@@ -15,6 +15,8 @@ from valkey_semcache.flow.operations import (
     Embed,
     EmbedMany,
     Flow,
+    Judge,
+    JudgeMany,
     Operation,
     Pipeline,
     Script,
@@ -29,8 +31,8 @@ _ONCE = frozenset(("EXISTS", "FT.CREATE", "FT.INFO", "FT.SEARCH", "HMGET", "ZRAN
 def together(flows: Sequence[Flow[T]]) -> Flow[list[T | Exception]]:
     """The flows' values, or what each of them raised, in order.
 
-    The server is asked first, in one pipeline for all that want something of it; only when all
-    that go on want an embedding, their texts are embedded in one batch.
+    The server is asked first, in one pipeline for all that want something of it; only when none
+    that goes on does, texts are embedded in one batch; and only then, candidates are judged.
     """
     results: list[Any] = [None] * len(flows)
     waiting: dict[int, Operation] = {}
@@ -52,14 +54,11 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T | Exception]]:
     for place in range(len(flows)):
         go_on(place, None)
     while waiting:
-        asking: dict[int, Operation] = {
-            p: o for p, o in waiting.items() if not isinstance(o, Embed)
-        }
-        batch = _server(asking) if asking else _embeddings(waiting)
+        wanted, batch = _next(waiting)
         try:
             outcomes = yield from batch
         except SemcacheError as error:
-            outcomes = dict.fromkeys(asking or waiting, error)
+            outcomes = dict.fromkeys(wanted, error)
         for place, outcome in outcomes.items():
             if isinstance(outcome, SemcacheError):
                 go_on(place, None, outcome)
@@ -68,16 +67,36 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T | Exception]]:
     return results
 
 
-def _embeddings(wanted: dict[int, Operation]) -> Flow[dict[int, Any]]:
+def _next(
+    waiting: dict[int, Operation],
+) -> tuple[Mapping[int, Operation], Flow[dict[int, Any]]]:
+    """Those whose turn it is, and what does what they want."""
+    asking = {p: o for p, o in waiting.items() if not isinstance(o, Embed | Judge)}
+    if asking:
+        return asking, _server(asking)
+    embedding = {p: o for p, o in waiting.items() if isinstance(o, Embed)}
+    if embedding:
+        return embedding, _embeddings(embedding)
+    judging = {p: o for p, o in waiting.items() if isinstance(o, Judge)}
+    return judging, _verdicts(judging)
+
+
+def _verdicts(wanted: dict[int, Judge]) -> Flow[dict[int, Any]]:
+    """All that is to be judged, at once; all flows of a batch have one judge."""
+    verdicts = yield JudgeMany(list(wanted.values()))
+    return dict(zip(wanted, verdicts, strict=True))
+
+
+def _embeddings(wanted: dict[int, Embed]) -> Flow[dict[int, Any]]:
     """One embedding batch; a text that several ask for is embedded once."""
-    texts = {p: o.text for p, o in wanted.items() if isinstance(o, Embed)}
+    texts = {place: operation.text for place, operation in wanted.items()}
     unique = list(dict.fromkeys(texts.values()))
     vectors = yield EmbedMany(unique)
     by_text = dict(zip(unique, vectors, strict=True))
     return {place: by_text[text] for place, text in texts.items()}
 
 
-def _server(wanted: dict[int, Operation]) -> Flow[dict[int, Any]]:
+def _server(wanted: Mapping[int, Operation]) -> Flow[dict[int, Any]]:
     """One pipeline; each flow is given what it would have been given alone."""
     if len(wanted) == 1:
         ((place, operation),) = wanted.items()

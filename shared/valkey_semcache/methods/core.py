@@ -19,6 +19,7 @@ from valkey_semcache.flow.lookup import Flows
 from valkey_semcache.flow.operations import Flow
 from valkey_semcache.options import TTL, UNSET, Unset, checked_threshold
 from valkey_semcache.outcome import Hit, Miss
+from valkey_semcache.precision.judging import at_work
 from valkey_semcache.question import Address, Addressing, Question
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.rules.rules import Selection
@@ -109,6 +110,12 @@ class Core:
         if self._raises:
             raise error
 
+    def _judge_failed(self, error: Exception) -> None:
+        """Count and log an error of the judge; the look-up is a miss."""
+        self._counters.failed("judging", error)
+        if self._raises:
+            raise error
+
     # Steps shared by the sync and the async methods
 
     def _address(self, question: Question | str) -> Address:
@@ -135,6 +142,8 @@ class Core:
         except UnknownTenantError as error:
             self.of_nobody(error)
             return _told(Miss("not_cacheable", str(error)))
+        if at_work.get():
+            return _told(Miss("not_cacheable", "a judge asks: it is not answered from a cache"))
         return self._flows.lookup(address, codec or self._codec, threshold)
 
     def _refusal(self, question: Question) -> Miss | None:
@@ -154,6 +163,9 @@ class Core:
         usage: Mapping[str, int] | None,
         exact_only: bool = False,
     ) -> Flow[None] | None:
+        if at_work.get():
+            self.skip("a judge's own call")
+            return None
         codec = codec or self._codec
         rule = None if ttl is UNSET else lifetime_rule(ttl)
         try:

@@ -33,6 +33,19 @@ class Codec(Protocol):
         """
 
 
+def text_of(codec: Codec, content: bytes) -> str:
+    """A stored answer as the text that a person would read.
+
+    A codec can have a method `text(answer)` that gives it; otherwise it is `str(answer)`.
+
+    Raises:
+        UnreadableError: The bytes are not what the codec writes.
+    """
+    answer = codec.decode(content)
+    read = getattr(codec, "text", None)
+    return str(answer if read is None else read(answer))
+
+
 class TextCodec:
     """Answers that are plain strings. The core's own, `text/1`."""
 
