@@ -1,4 +1,4 @@
-"""Every Python block of the README runs as it stands."""
+"""Every Python block of the README and of docs/ runs as it stands."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ import pytest
 from valkey_semcache import SemanticCache
 from valkey_semcache.options import Options
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+LANGCHAIN = (ROOT / "docs/langchain.md").read_text()
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}, block {n}")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for n, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL), 1
+    )
+]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=[f"block {n}" for n in range(1, len(BLOCKS) + 1)])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_runs(block: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", block],
@@ -37,7 +45,8 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
     from langchain_valkey_semcache import ValkeySemanticCache as LangChainCache
     from llama_index_valkey_semcache import ValkeySemanticCache as LlamaIndexCache
 
-    rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", README.split("## Options")[1], re.MULTILINE)
+    section = README.split("\n## Options\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", section, re.MULTILINE)
     shown = {
         name: default
         for names, default in rows
@@ -60,7 +69,7 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
             assert shown[name].strip("`").strip('"') == text, name
     handed_on = set(Options.__annotations__)
     langchain_only = {n: d for n, d in defaults(LangChainCache).items() if n in LANGCHAIN_ONLY}
-    assert rows_between("## LangChain", "### Streaming") == as_shown(langchain_only)
+    assert rows_of("# LangChain") == as_shown(langchain_only)
     for cache in (LangChainCache, LlamaIndexCache):
         own = {n: d for n, d in defaults(cache).items() if n not in LANGCHAIN_ONLY}
         assert own.items() <= options.items()
@@ -73,13 +82,13 @@ LANGCHAIN_ONLY = {"question_from", "context", "cache_tool_calls", "usage_on_hit"
 def test_the_table_of_cached_and_the_middleware_is_complete_and_its_defaults_are_true() -> None:
     from langchain_valkey_semcache import SemanticCacheMiddleware, cached
 
-    rows = rows_between("### Streaming", "### Agents")
+    rows = rows_of("## Streaming")
     assert rows == as_shown(defaults(cached)) == as_shown(defaults(SemanticCacheMiddleware))
 
 
-def rows_between(start: str, end: str) -> dict[str, str]:
-    """The table in a part of the README: names and defaults."""
-    table = README.split("## Options")[0].split(start)[1].split(end)[0]
+def rows_of(section: str) -> dict[str, str]:
+    """The table in a section of the page on LangChain: names and defaults."""
+    table = LANGCHAIN.split(f"{section}\n")[1].split("\n## ")[0]
     return dict(re.findall(r"^\| (`\w+`) \| (.*?) \|", table, re.MULTILINE))
 
 

@@ -313,11 +313,9 @@ async def test_should_store_decides(cache: ValkeySemanticCache, way: Way) -> Non
     assert cache.stats().not_stored == {"should_store said no": 1, "should_store raised": 1}
 
 
-def test_the_readmes_table_of_options_is_complete_and_true() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    section = (
-        readme.split("## LlamaIndex")[1].split("`SemanticCacheLLM` takes:")[1].split("\n\n")[1]
-    )
+def test_the_documents_table_of_options_is_complete_and_true() -> None:
+    page = (Path(__file__).parents[2] / "docs/llama_index.md").read_text()
+    section = page.split("`SemanticCacheLLM` takes:")[1].split("\n\n")[1]
     shown = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
     options = {
         name: option.default
