@@ -5,6 +5,7 @@
 # make test-llama-index-openai   the LlamaIndex adapter with LlamaIndex's own client of OpenAI, in
 #             an environment of its own
 # make soak   faults for eight minutes; writes benchmarks/RELIABILITY.md
+# make bench  what a hit costs beyond the server's own answer; writes benchmarks/RESULTS.md
 # make bench-precision   wrong answers and what keeps them out; writes benchmarks/PRECISION.md
 # make lint   ruff, mypy, and whether the package builds
 
@@ -16,7 +17,7 @@ OPENAI_VENV ?= .venv-llama-index-openai
 # numpy's small products crawl with more BLAS threads than one.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-llama-index-0.12 test-llama-index-openai soak bench-precision lint clean
+.PHONY: demo test test-llama-index-0.12 test-llama-index-openai soak bench bench-precision lint clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/semcache demo
@@ -32,6 +33,9 @@ test-llama-index-openai: $(OPENAI_VENV)/.ready
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.soak
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.speed
 
 bench-precision: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.precision

@@ -1,0 +1,186 @@
+"""What a hit costs beyond the server's own answer: each line beside the bare client.
+
+    make bench
+    SEMCACHE_TEST_URL=valkey://localhost:6379 python -m benchmarks.speed
+
+Writes RESULTS.md and RESULTS.json. The server of `SEMCACHE_TEST_URL` must hold nothing else;
+without one, the tests' stand-in for valkey-search and a plain Valkey are started, which is good
+for the client's own time, not for the module's. A run takes some five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import valkey
+
+from benchmarks.setting import about, write
+from benchmarks.speed_imports import adapter_import
+from benchmarks.speed_lines import Filled, llama_chat
+from benchmarks.speed_setting import Prepared, asked, reworded, servers
+
+ENTRIES = 10_000
+TIMES = 1_500
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the report, and what it allows.
+
+    Args:
+        what: Is measured.
+        kind: `over` the bare client in µs, `share` of its throughput, `ratio`, or `ms`.
+        limit: What it allows.
+        beside: What the bare client does.
+    """
+
+    what: str
+    kind: str
+    limit: float
+    beside: str
+
+    def figure(self, row: Row, clock: str) -> float:
+        """What is held against the limit, by the clock (`wall`) or in processor time (`cpu`)."""
+        if self.kind in ("share", "ratio"):
+            return float(row[self.kind].get(clock, row[self.kind].get(f"{clock}_p50")))
+        if self.kind == "ms":
+            return float(row["ours"][clock])
+        return float(row["over"][f"{clock}_p50"])
+
+    def holds(self, row: Row, clock: str) -> bool:
+        """Whether the limit is kept."""
+        figure = self.figure(row, clock)
+        return figure >= self.limit if self.kind == "share" else figure <= self.limit
+
+
+LINES = {
+    "local": Line("local hit", "over", 30, "nothing"),
+    "exact": Line("exact hit", "over", 70, "HMGET"),
+    "semantic": Line("semantic hit, search index", "over", 130, "HMGET, FT.SEARCH"),
+    "flat": Line(
+        *("semantic hit, flat index, all in one scope", "over", 130),
+        "HMGET, the log's end, V @ q and argmax, HMGET",
+    ),
+    "miss": Line("miss and store, search index", "over", 200, "HMGET, FT.SEARCH, EVALSHA"),
+    "store": Line("store, search index", "over", 70, "EVALSHA"),
+    "async exact": Line("async exact, 64 in flight", "share", 0.5, "the same by the async client"),
+    "async semantic": Line(
+        "async semantic, 64 in flight", "share", 0.75, "the same by the async client"
+    ),
+    "llama": Line("LlamaIndex, exact `chat`", "ratio", 2.0, "LangChain's exact `lookup`"),
+    "import LangChain": Line("import and construct, LangChain", "ms", 120, "its own import"),
+    "import LlamaIndex": Line("import and construct, LlamaIndex", "ms", 120, "its own import"),
+}
+
+
+def run(search_url: str, plain_url: str, entries: int, times: int, only: set[str]) -> Row:
+    rows: Row = {}
+
+    def take(name: str, measure: Callable[[], Row]) -> None:
+        if not only or name in only:
+            rows[name] = measure()
+            line = LINES[name]
+            wall, cpu = line.figure(rows[name], "wall"), line.figure(rows[name], "cpu")
+            print(f"{name}: wall {wall:.2f}, cpu {cpu:.2f}, limit {line.limit}", flush=True)
+
+    few = max(200, times // 3)
+    embeddings = Prepared(entries + 4 * few)
+    if not only or only - {"flat", "import LangChain", "import LlamaIndex"}:
+        filled = Filled(search_url, "search", embeddings, entries, 4, times)
+        take("exact", filled.exact)
+        take("local", filled.local)
+        take("semantic", filled.semantic)
+        take("async exact", lambda: filled.in_flight(asked, 11))
+        take("llama", lambda: llama_chat(filled, rows.get("exact", {})))
+        filled.times = few
+        take("store", filled.stored)
+        take("miss", filled.missed_and_stored)
+        take("async semantic", lambda: filled.in_flight(reworded, 7))
+        filled.close()
+    if not only or "flat" in only:
+        filled = Filled(plain_url, "flat", embeddings, entries, 1, few)
+        take("flat", filled.semantic)
+        filled.close()
+    for framework in ("LangChain", "LlamaIndex"):
+        take(f"import {framework}", lambda f=framework: adapter_import(f, 7))
+    return rows
+
+
+def page(facts: Row, rows: Row) -> str:
+    lines = [
+        "# Speed: what a hit costs beyond the server's own answer",
+        "",
+        f"{facts['on']}, Python {facts['python']}, {facts['date']}. {facts['entries']:,} entries, "
+        "384 dimensions, 4 scopes, answers of 1,000 characters with a provider's metadata, the "
+        "cache's default options. Times from the prompt's string to the list of generations, "
+        "beside the bare client (`valkey-py` with `libvalkey`) sending the same commands with "
+        "ready-made vectors and decoding nothing, in turns in one run, each call on another "
+        "question, whose prompt LangChain writes in between. Medians in µs, 95th percentiles in "
+        "brackets; CPU is this process's own. Made by `make bench`.",
+        "",
+        "| what | at most | beyond, wall | beyond, CPU | bare, wall | bare, CPU | ours, wall | "
+        "ours, CPU | on the wire; embeddings |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        lines.append(f"| {' | '.join(cells(LINES[name], row))} |")
+    return "\n".join(lines) + "\n"
+
+
+def cells(line: Line, row: Row) -> list[str]:
+    """A line of the page's table."""
+    unit = {"over": " µs", "share": "", "ratio": "x", "ms": " ms"}[line.kind]
+    at_most = f"{line.limit:g}{unit}" if line.kind != "share" else f"{line.limit:.0%} at least"
+    if line.kind == "over" and line.beside != "nothing":
+        at_most = f"{line.beside} + {at_most}"
+    told = [line.what, at_most]
+    for clock in ("wall", "cpu"):
+        figure = line.figure(row, clock)
+        shown = (
+            f"{figure:.0%}"
+            if line.kind == "share"
+            else f"{figure:,.{2 if line.kind == 'ratio' else 0}f}{unit}"
+        )
+        told.append(shown if line.holds(row, clock) else f"**{shown}**")
+    for who in ("bare", "ours"):
+        for clock in ("wall", "cpu"):
+            found = row.get(who, {})
+            if f"{clock}_p50" in found:
+                told.append(f"{found[f'{clock}_p50']:,.0f} ({found[f'{clock}_p95']:,.0f})")
+            elif line.kind == "share":
+                told.append(f"{found[clock]:,.0f}/s")
+            else:
+                told.append("")
+    sent = row.get("commands", "")
+    if "embeddings" in row:
+        sent = f"{sent or 'nothing'}; {row['embeddings']:g}"
+    return [*told, sent]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--entries", type=int, default=ENTRIES)
+    parser.add_argument("--times", type=int, default=TIMES, help="calls of each line")
+    parser.add_argument("--only", nargs="*", default=[], choices=list(LINES), metavar="LINE")
+    parser.add_argument("--name", default="RESULTS")
+    options = parser.parse_args()
+    with servers() as (search_url, plain_url, stand_in):
+        with valkey.Valkey.from_url(search_url) as client:
+            if client.dbsize():
+                sys.exit("The server is not empty; this measures on one that holds nothing else.")
+            facts: Row = dict(about(client))
+        facts["on"] = stand_in or " with ".join(
+            facts[n] for n in ("server", "module") if n in facts
+        )
+        rows = run(search_url, plain_url, options.entries, options.times, set(options.only))
+    facts["entries"] = options.entries
+    write(options.name, {**facts, "lines": rows}, page(facts, rows))
+
+
+if __name__ == "__main__":
+    main()

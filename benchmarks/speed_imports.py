@@ -1,0 +1,58 @@
+"""From `import` of an adapter to the first constructed cache, in fresh processes.
+
+Rule of this file: what the adapter loads of its framework is loaded before the clock starts, and
+nothing else is. Of several processes the fastest counts: the others waited for something.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+_ADAPTERS = {
+    "LangChain": ("langchain_valkey_semcache", ("langchain_core", "langchain")),
+    "LlamaIndex": ("llama_index_valkey_semcache", ("llama_index",)),
+}
+
+_LOADED = """
+import json, sys
+import {adapter} as adapter
+class Model:
+    model = "m"
+    def embed(self, texts): ...
+adapter.ValkeySemanticCache(Model(), "valkey://localhost:1")
+print(json.dumps([name for name in sys.modules if name.partition(".")[0] in {framework}]))
+"""
+
+_TIMED = """
+import importlib, json, sys, time
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+class Model:
+    model = "m"
+    def embed(self, texts): ...
+wall, cpu = time.perf_counter(), time.process_time()
+import {adapter} as adapter
+adapter.ValkeySemanticCache(Model(), "valkey://localhost:1")
+print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]))
+"""
+
+
+def adapter_import(framework: str, processes: int) -> dict[str, Any]:
+    """Milliseconds, the least of several processes, by the clock and of processor time."""
+    adapter, packages = _ADAPTERS[framework]
+    names = _run(_LOADED.format(adapter=adapter, framework=packages))
+    runs = [
+        json.loads(_run(_TIMED.format(adapter=adapter), names)) for _ in range(max(1, processes))
+    ]
+    wall, cpu = (1000 * min(times) for times in zip(*runs, strict=True))
+    return {"ours": {"wall": wall, "cpu": cpu}, "processes": processes}
+
+
+def _run(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout
