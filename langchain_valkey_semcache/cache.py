@@ -27,6 +27,7 @@ from langchain_valkey_semcache.warming import Warming
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
 from valkey_semcache.errors import UnknownTenantError
 from valkey_semcache.options import TTL, Options, checked_choice, checked_flag
+from valkey_semcache.rules.thresholds import Threshold
 from valkey_semcache.text.naming import Naming, QuestionFrom
 
 
@@ -55,7 +56,8 @@ class ValkeySemanticCache(Warming, Removing):
     Args:
         embeddings: A LangChain `Embeddings`; its document method is used.
         url: The server; see `valkey_semcache.SemanticCache` for this and all that follows.
-        similarity_threshold: Cosine similarity from which another wording is served, 0 to 1.
+        similarity_threshold: Cosine similarity from which another wording is served, 0 to 1; or
+            rules, as there.
         ttl: Seconds an entry lives, or a `timedelta`; None for ever.
         name: Begins every key of this cache.
         namespace: The tenant.
@@ -83,7 +85,7 @@ class ValkeySemanticCache(Warming, Removing):
         embeddings: Any,
         url: str | None = None,
         *,
-        similarity_threshold: float = 0.9,
+        similarity_threshold: Threshold = 0.9,
         ttl: TTL = 3600,
         name: str = "semcache",
         namespace: str = "",
@@ -124,6 +126,10 @@ class ValkeySemanticCache(Warming, Removing):
         view = copy.copy(self)
         view.core = self.core.with_namespace(namespace)
         return view
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """A cache is shared, not copied: models that hold one are copied."""
+        return self
 
     def namespace(self, namespace: str) -> AbstractContextManager[None]:
         """Name the tenant for a block: `with cache.namespace("acme"): chain.invoke(…)`.

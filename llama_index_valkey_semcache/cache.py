@@ -11,6 +11,7 @@ from llama_index_valkey_semcache.embeddings import embedding_model
 from llama_index_valkey_semcache.rejecting import Rejecting
 from llama_index_valkey_semcache.warming import Warming
 from valkey_semcache.options import TTL, Options
+from valkey_semcache.rules.thresholds import Threshold
 
 
 class ValkeySemanticCache(Warming, Rejecting):
@@ -19,7 +20,8 @@ class ValkeySemanticCache(Warming, Rejecting):
     Args:
         embed_model: A LlamaIndex `BaseEmbedding`; its text method is used.
         url: The server; see `valkey_semcache.SemanticCache` for this and all that follows.
-        similarity_threshold: Cosine similarity from which another wording is served, 0 to 1.
+        similarity_threshold: Cosine similarity from which another wording is served, 0 to 1; or
+            rules, as there.
         ttl: Seconds an entry lives, or a `timedelta`; None for ever.
         name: Begins every key of this cache.
         namespace: The tenant.
@@ -37,7 +39,7 @@ class ValkeySemanticCache(Warming, Rejecting):
         embed_model: Any,
         url: str | None = None,
         *,
-        similarity_threshold: float = 0.9,
+        similarity_threshold: Threshold = 0.9,
         ttl: TTL = 3600,
         name: str = "semcache",
         namespace: str = "",

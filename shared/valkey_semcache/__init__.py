@@ -11,6 +11,7 @@ from valkey_semcache.errors import (
     DimensionMismatchError,
     EmbeddingError,
     IndexKindError,
+    JudgeError,
     MissingPackageError,
     NewerFormatError,
     NotStorableError,
@@ -27,6 +28,7 @@ from valkey_semcache.local import LocalTier
 from valkey_semcache.outcome import Hit, Miss, Neighbour
 from valkey_semcache.question import Question
 from valkey_semcache.rules.now import not_about_now
+from valkey_semcache.rules.thresholds import ThresholdRules
 from valkey_semcache.stats import Stats
 from valkey_semcache.stored.codec import Codec, TextCodec
 
@@ -39,6 +41,7 @@ __all__ = [
     "EmbeddingError",
     "Hit",
     "IndexKindError",
+    "JudgeError",
     "LocalTier",
     "Miss",
     "MissingPackageError",
@@ -55,6 +58,7 @@ __all__ = [
     "Stats",
     "StoredIndex",
     "TextCodec",
+    "ThresholdRules",
     "UnreadableError",
     "not_about_now",
 ]

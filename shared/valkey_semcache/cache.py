@@ -55,7 +55,9 @@ from valkey_semcache.question import Addressing
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.rules.rules import Selection, ShouldCache, ShouldStore
 from valkey_semcache.rules.tenants import Tenants
+from valkey_semcache.rules.thresholds import Threshold, Thresholds
 from valkey_semcache.server import Server
+from valkey_semcache.server.deadline import max_reply_bytes
 from valkey_semcache.stats import Counters, Stats
 from valkey_semcache.stored.codec import Codec, TextCodec
 from valkey_semcache.stored.compression import MAX_ANSWER_BYTES
@@ -76,7 +78,9 @@ class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
             or `embedded://` for a server of this process's own (`embedded:///path` keeps its
             data there, and serves all processes that name it). None for the environment's:
             `VALKEY_URL`, else `VALKEY_HOST` and kin, else the same with `REDIS_`.
-        similarity_threshold: Cosine similarity from which another wording is served, 0 to 1.
+        similarity_threshold: Cosine similarity from which another wording is served, 0 to 1. Or by
+            model, `{"gpt-4o*": 0.92, "*": 0.9}`, with the same patterns as `ttl`; by model and
+            tenant, `ThresholdRules(…)`; or a function of the `Question`.
         ttl: Seconds an entry lives, or a `timedelta`; None for ever. Or rules by model,
             `{"gpt-4o*": 600, "*": 3600}`, of which the most specific pattern counts (the one
             with the most characters that are no wildcards; an unknown model matches only
@@ -175,7 +179,7 @@ class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
         embedding: Any,
         url: str | None = None,
         *,
-        similarity_threshold: float = 0.9,
+        similarity_threshold: Threshold = 0.9,
         ttl: TTL = 3600,
         name: str = "semcache",
         namespace: str = "",
@@ -227,7 +231,7 @@ class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
         self._view: str | None = None  # the tenant of a view, and all that it may clear
         self.coalescer = Coalescer()
         self._tenants = Tenants(namespace_from)
-        self._threshold = checked_threshold(similarity_threshold)
+        self._thresholds = Thresholds(similarity_threshold)
         self._selection = Selection.of(models, should_cache, should_store)
         self._max_answer_bytes = checked_count(max_answer_bytes, "max_answer_bytes", 1)
         self._lifetimes = Lifetimes(
@@ -309,6 +313,7 @@ class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
             timeout,
             checked_seconds(connect_timeout, "connect_timeout"),
             checked_choice(cluster, "cluster", ("auto", True, False)),
+            max_reply_bytes(self._max_answer_bytes),
         )
         self._drive = Drive(
             self._server, model, checked_window(batch_window, "batch_window") / 1000
@@ -317,7 +322,7 @@ class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(name={self._name!r}, namespace={self._namespace!r}, "
-            f"server={self._server.where!r}, similarity_threshold={self._threshold})"
+            f"server={self._server.where!r}, similarity_threshold={self._thresholds})"
         )
 
     @property

@@ -53,7 +53,7 @@ def _table(tuning: Tuning) -> Table:
     for row in tuning.rows:
         if round(row.threshold * 100) % 5 == 0 or row.threshold > 0.9:
             shares = (str(share) for share in (row.precision, row.recall, row.wrong))
-            own = "bold" if row is tuning.at(tuning.threshold) else ""
+            own = "bold" if tuning.threshold == row.threshold else ""
             table.add_row(f"{row.threshold:.2f}", *shares, style=own)
     table.caption = f"{tuning.kept_apart:,} never meet: other numbers and the like, or guards"
     return table

@@ -24,6 +24,7 @@ from valkey_semcache.question import Address, Addressing, Question
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.rules.rules import Selection
 from valkey_semcache.rules.tenants import Tenants
+from valkey_semcache.rules.thresholds import Thresholds
 from valkey_semcache.stats import Counters
 from valkey_semcache.stored.codec import Codec
 
@@ -46,7 +47,7 @@ class Core:
     _raises: bool
     _selection: Selection
     _tenants: Tenants
-    _threshold: float
+    _thresholds: Thresholds
     _view: str | None
 
     # What an adapter needs beside the above
@@ -131,9 +132,9 @@ class Core:
     def _lookup(
         self, question: Question | str, codec: Codec | None, threshold: float | None
     ) -> Flow[Hit | Miss]:
-        threshold = self._threshold if threshold is None else checked_threshold(threshold)
+        threshold = self._thresholds.plain if threshold is None else checked_threshold(threshold)
         try:
-            if not self._selection.takes_all:
+            if threshold is None or not self._selection.takes_all:
                 question = self.settled(question)
                 refusal = self._refusal(question)
                 if refusal is not None:
@@ -144,6 +145,11 @@ class Core:
             return _told(Miss("not_cacheable", str(error)))
         if at_work.get():
             return _told(Miss("not_cacheable", "a judge asks: it is not answered from a cache"))
+        if threshold is None:
+            try:
+                threshold = self._thresholds.of(_question(question))
+            except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+                return _told(self._missed(error))
         return self._flows.lookup(address, codec or self._codec, threshold)
 
     def _refusal(self, question: Question) -> Miss | None:

@@ -99,7 +99,8 @@ class OneCall(Asking):
         with turn:
             first: Hit | bool = False
             if fleet:
-                flow = self._first(address, codec, similarity_threshold, token, coalesce_timeout)
+                bar = self._bar(question, similarity_threshold)
+                flow = self._first(address, codec, bar, token, coalesce_timeout)
                 first = self._drive.run(flow)
             try:
                 answer = self._seen(first).answer if isinstance(first, Hit) else made()
@@ -156,7 +157,8 @@ class OneCall(Asking):
         with turn:
             first: Hit | bool = False
             if fleet:
-                flow = self._first(address, codec, similarity_threshold, token, coalesce_timeout)
+                bar = self._bar(question, similarity_threshold)
+                flow = self._first(address, codec, bar, token, coalesce_timeout)
                 first = await self._drive.arun(flow)
             try:
                 answer = self._seen(first).answer if isinstance(first, Hit) else await made()
@@ -206,7 +208,7 @@ class OneCall(Asking):
         self,
         address: Address,
         codec: Codec | None,
-        threshold: float | None,
+        threshold: float,
         token: str,
         seconds: float,
     ) -> Flow[Hit | bool]:
@@ -215,7 +217,6 @@ class OneCall(Asking):
         False: call without a lock, since waiting took too long or the lock cannot be had.
         """
         lock, until = lock_of(address.key), time.monotonic() + seconds
-        threshold = self._threshold if threshold is None else threshold
         codec = codec or self._codec
         waited = False
         try:
@@ -238,6 +239,15 @@ class OneCall(Asking):
         except SemcacheError as error:
             self._counters.failed("waiting for another process's call", error)
             return False
+
+    def _bar(self, question: Question, threshold: float | None) -> float:
+        """The threshold for another process's answer; where a rule fails, only the very words."""
+        if threshold is not None:
+            return threshold
+        try:
+            return self._thresholds.of(question)
+        except Exception:  # noqa: BLE001 - the look-up has counted it
+            return 1.0
 
     def _unlocked(self, address: Address, token: str) -> Flow[None]:
         try:

@@ -104,14 +104,14 @@ class Tuning(Shown):
             or a guard.
         pairs: Pairs in all.
         confidence: Level of the intervals.
-        threshold: The cache's own.
+        threshold: The cache's own; None where a rule has none for a question about nothing.
     """
 
     rows: tuple[AtThreshold, ...]
     kept_apart: int
     pairs: int
     confidence: float
-    threshold: float
+    threshold: float | None
 
     def threshold_for(self, precision: float) -> float | None:
         """The lowest threshold that has at least this precision, with confidence.
@@ -160,7 +160,9 @@ class Tuning(Shown):
             axes.plot(thresholds, [share.value for share in shares], colour, label=label)
             low, high = [share.low for share in shares], [share.high for share in shares]
             axes.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.axvline(self.threshold, color="grey", linestyle=":", label="the cache's threshold")
+        if self.threshold is not None:
+            own = "the cache's threshold"
+            axes.axvline(self.threshold, color="grey", linestyle=":", label=own)
         axes.set_xlabel("similarity_threshold")
         axes.set_ylabel(f"share, with {self.confidence:.0%} intervals")
         axes.set_ylim(0, 1.02)
@@ -214,7 +216,7 @@ class _Rules:
     def __init__(self, cache: Core) -> None:
         self._addressing, self._guards = cache._addressing, cache._flows.guards
         self._embedding = cache._drive.embedding
-        self.threshold = cache._threshold
+        self.threshold = _shown(cache)
 
     def vectors(self, texts: Sequence[str]) -> list[Vector]:
         found = []
@@ -235,6 +237,14 @@ class _Rules:
         if scope is None or scope != self.scope(stored):
             return False
         return not self._guards or self._guards.refusal(asked, stored) is None
+
+
+def _shown(cache: Core) -> float | None:
+    """The cache's own threshold, as far as one can be told without a question."""
+    try:
+        return cache._thresholds.of(Question("", namespace=cache._namespace))
+    except Exception:  # noqa: BLE001 - it is the app's function, and only shown
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +288,7 @@ def _nearest(questions: Sequence[Grouped], rules: _Rules) -> list[_Case]:
     return cases
 
 
-def _tuning(cases: Sequence[_Case], confidence: float, threshold: float) -> Tuning:
+def _tuning(cases: Sequence[_Case], confidence: float, threshold: float | None) -> Tuning:
     possible = sum(case.possible for case in cases)
     rows = []
     for step in range(round(0.5 / STEP), round(1 / STEP) + 1):
