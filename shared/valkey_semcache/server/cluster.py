@@ -14,7 +14,7 @@ from valkey.exceptions import ConnectionError as LostConnectionError
 from valkey.exceptions import ResponseError
 
 from valkey_semcache.errors import ConfigurationError
-from valkey_semcache.server.deadline import ClusterDeadlineParser
+from valkey_semcache.server.deadline import parser
 
 CLIENTS = (valkey.cluster.ValkeyCluster, valkey.asyncio.cluster.ValkeyCluster)
 REPLICA = valkey.cluster.REPLICA
@@ -31,23 +31,31 @@ class _CheckingSSLConnection(valkey.SSLConnection):
 
 
 class _Cluster(valkey.cluster.ValkeyCluster):
-    """Its connections keep to their time limit for a whole reply."""
+    """Its connections keep to their limits for a whole reply."""
+
+    def __init__(self, max_reply_bytes: int, **arguments: Any) -> None:
+        self._parser = parser(max_reply_bytes, in_cluster=True)
+        super().__init__(**arguments)
 
     def on_connect(self, connection: Any) -> None:
         super().on_connect(connection)  # type: ignore[no-untyped-call]
-        connection.set_parser(ClusterDeadlineParser)
+        connection.set_parser(self._parser)
         connection._parser.on_connect(connection)
 
 
 class _AsyncCluster(valkey.asyncio.cluster.ValkeyCluster):
-    """Closes connections of former nodes for good.
+    """Closes connections of former nodes for good, and limits replies as the sync one does.
 
     When a node fails, valkey-py closes the connections to all of them and replaces the nodes. A
     task that is just using one connects it again, and nobody closes that.
     """
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, max_reply_bytes: int, **arguments: Any) -> None:
         super().__init__(**arguments)
+        limited = {"parser_class": parser(max_reply_bytes, in_cluster=True, for_async=True)}
+        self.connection_kwargs.update(limited)  # of the nodes that it will learn of
+        for node in self._nodes():
+            node.connection_kwargs.update(limited)
         self._former: list[Any] = []
 
     async def initialize(self) -> _AsyncCluster:
@@ -89,7 +97,7 @@ async def ais_cluster(client: Any) -> bool:
         return False
 
 
-def cluster_client(arguments: dict[str, Any]) -> Any:
+def cluster_client(arguments: dict[str, Any], max_reply_bytes: int) -> Any:
     """A sync cluster client that starts from the node that `arguments` name. Connects."""
     arguments = _allowed(arguments)
     kind = arguments.pop("connection_class", None)
@@ -97,14 +105,15 @@ def cluster_client(arguments: dict[str, Any]) -> Any:
         kind = _CheckingSSLConnection if arguments.pop("ssl_check_hostname") else kind
     if kind is not None:
         arguments["connection_class"] = kind
-    return _Cluster(cluster_error_retry_attempts=1, **arguments)
+    return _Cluster(max_reply_bytes, cluster_error_retry_attempts=1, **arguments)
 
 
-def async_cluster_client(arguments: dict[str, Any]) -> Any:
+def async_cluster_client(arguments: dict[str, Any], max_reply_bytes: int) -> Any:
     """An async cluster client that starts from the node that `arguments` name."""
     arguments = _allowed(arguments)
     tls = arguments.pop("connection_class", None) is not None
     return _AsyncCluster(
+        max_reply_bytes,
         cluster_error_retry_attempts=1,
         connection_error_retry_attempts=0,
         require_full_coverage=False,

@@ -19,7 +19,7 @@ from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.server import address, cluster
 from valkey_semcache.server.breaker import Breaker
-from valkey_semcache.server.deadline import DeadlineParser
+from valkey_semcache.server.deadline import MAX_REPLY_BYTES, parser
 
 # What a sync and an async connection both take, so that one can be made from the other.
 _SHARED_ARGUMENTS = {
@@ -48,6 +48,7 @@ class Server:
         timeout: Seconds to wait for an answer.
         connect_timeout: Seconds to wait for a connection.
         in_cluster: Whether the URL's server is one of a cluster; `"auto"` to ask it, once.
+        max_reply_bytes: Longer replies are not read, but by the user's own clients.
 
     Raises:
         ConfigurationError: No server is given, or more than one, or the URL cannot be read.
@@ -61,6 +62,7 @@ class Server:
         timeout: float,
         connect_timeout: float,
         in_cluster: bool | Literal["auto"] = "auto",
+        max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         if url is not None and (client is not None or async_client is not None):
             raise ConfigurationError(
@@ -81,6 +83,7 @@ class Server:
         )
         if url is not None and not self._embedded:
             address.pool_arguments(url, for_async=False)
+        self._max_reply_bytes = max_reply_bytes
         self._in_cluster = in_cluster
         if self._embedded or (url is not None and address.scheme(url) == "unix"):
             self._in_cluster = False
@@ -168,7 +171,8 @@ class Server:
     def _make_client(self) -> Any:
         arguments = self._arguments(for_async=False)
         if self._in_cluster is not True:
-            pool = valkey.ConnectionPool(parser_class=DeadlineParser, **arguments)
+            made = parser(self._max_reply_bytes)
+            pool = valkey.ConnectionPool(parser_class=made, **arguments)
             client: Any = valkey.Valkey.from_pool(pool)
             if self._in_cluster is False or self._url is None:
                 return client
@@ -176,12 +180,13 @@ class Server:
             if not self._in_cluster:
                 return client
             client.close()
-        return cluster.cluster_client(arguments)
+        return cluster.cluster_client(arguments, self._max_reply_bytes)
 
     async def _make_async_client(self) -> Any:
         arguments = self._arguments(for_async=True)
         if self._in_cluster is not True:
-            pool = valkey.asyncio.ConnectionPool(**arguments)
+            made = parser(self._max_reply_bytes, for_async=True)
+            pool = valkey.asyncio.ConnectionPool(parser_class=made, **arguments)
             client = valkey.asyncio.Valkey.from_pool(pool)
             if self._in_cluster is False or self._url is None:
                 return client
@@ -189,7 +194,7 @@ class Server:
             if not self._in_cluster:
                 return client
             await client.aclose()
-        return cluster.async_cluster_client(arguments)
+        return cluster.async_cluster_client(arguments, self._max_reply_bytes)
 
     def _arguments(self, *, for_async: bool) -> dict[str, Any]:
         if self._url is None:
