@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +13,7 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from tests.waiting import wait_until
-from valkey_semcache import ConfigurationError, Question, SemanticCache
+from valkey_semcache import ConfigurationError, LocalTier, Question, SemanticCache
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 
 ASKED = "how do i reset the password of my account"
@@ -156,3 +158,17 @@ async def test_without_sliding_a_hit_extends_nothing(either_index: Served, way: 
         assert await way(cache.lookup, ASKED)
         assert await way(cache.lookup, REWORDED)
         assert either_index.admin.pttl(key) < 3900
+
+
+async def test_what_is_used_in_one_process_only_does_not_expire_meanwhile(
+    plain: Served, way: Way
+) -> None:
+    """Hits by local copies extend nothing by themselves; the copies end in time."""
+    async with cache_on(plain, local=LocalTier(), ttl=0.5, sliding=True) as cache:
+        await way(cache.store, ASKED, "x")
+        ends = time.monotonic() + 1.1
+        while time.monotonic() < ends:
+            assert await way(cache.lookup, ASKED)
+            await asyncio.sleep(0.002)
+        hits = cache.stats().hits
+    assert hits["local"] > hits["exact"] > 1, "the most of them cost no command"

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
+from tests.waiting import wait_until
 from tests.words import word
 from valkey_semcache import ConfigurationError, Question, SemanticCache
 from valkey_semcache.methods.moving import Imported
@@ -122,6 +123,22 @@ async def test_sealed_entries_come_out_plain_and_go_in_sealed(plain: Served, way
         assert (await way(one.lookup, REWORDED)).answer == "an answer"
         (key,) = plain.entries()
         assert b"an answer" not in plain.admin.hget(key, "p")
+
+
+async def test_a_life_that_hits_extended_is_carried_along(either_index: Served, way: Way) -> None:
+    options = {"ttl": 1, "sliding": True}
+    async with cache_on(either_index, **options) as one:
+        await way(one.store, ASKED, "x")
+        stored = await way(one.lookup, ASKED)
+        wait_until(lambda: either_index.admin.pttl(stored.key) < 400)
+        await way(one.lookup, ASKED)
+        wait_until(lambda: either_index.admin.pttl(stored.key) < 350)
+        lines = await exported(way, one)
+        left = either_index.admin.pttl(stored.key)
+        await way(one.clear)
+        assert await way(one.import_entries, lines) == Imported(stored=1)
+        assert either_index.admin.pttl(stored.key) == pytest.approx(left, abs=200)
+        assert (await way(one.lookup, REWORDED)).tier == "semantic"
 
 
 async def test_what_has_expired_or_is_no_entry_is_counted(plain: Served, way: Way) -> None:

@@ -64,7 +64,7 @@ class Flows:
         self._index_settings = index_settings
         self._counters = counters
         self._policy = policy
-        self.guards = policy.guards
+        self.guards, self.sliding = policy.guards, policy.lifetimes.sliding
         limits = policy.max_answer_bytes, policy.compress_over
         self.entries = Entries(counters, *limits, policy.seal)
         local = None if policy.local is None else LocalCopies(policy.local)

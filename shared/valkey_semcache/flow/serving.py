@@ -30,6 +30,7 @@ TOLERANCE = 1e-6
 
 _REMEMBERED = 4096  # entries whose extension this process remembers
 _WORTH = 0.01  # share of its life by which a hit must extend an entry's to be worth a command
+_UNSEEN = 0.1  # share of a sliding entry's life for which a copy's hits may leave it unextended
 
 
 class Serving:
@@ -130,7 +131,12 @@ class Serving:
         """Until when a copy may be served without asking Valkey, seconds since 1970."""
         if self._renewing is not None:
             return self._renewing.due_at(envelope)
-        return self.expiry(envelope, time.time())
+        now = time.time()
+        until = self.expiry(envelope, now)
+        if until is None or envelope.expires is None or not self._lifetimes.sliding:
+            return until
+        # A copy's hits extend nothing in Valkey: what is used must not expire there meanwhile.
+        return min(until, now + _UNSEEN * (envelope.expires - envelope.created))
 
     def _has_ended(self, envelope: Envelope) -> bool:
         """Whether a signed entry's time is up: somebody may have put it back without an expiry."""

@@ -7,6 +7,7 @@ in is data: each value is checked, and the entry is written as a store would wri
 from __future__ import annotations
 
 import base64
+import math
 import re
 import time
 from typing import Any
@@ -54,6 +55,7 @@ class Carrying:
         wanted = [key.decode() for key in keys if own.fullmatch(key)]
         fields = _READ if vectors or self._flows.entries.are_signed else _READ[:-1]
         replies = yield from replies_to([Command("HMGET", key, *fields) for key in wanted])
+        left = yield from self._left(wanted)
         found = []
         for key, reply in zip(wanted, replies, strict=True):
             values = [] if isinstance(reply, ServerReplyError) else reply
@@ -67,8 +69,22 @@ class Carrying:
             entries = self._flows.entries
             if vector and entries.are_signed and not entries.is_vector_of(envelope, vector):
                 continue
-            found.append(_out(key, envelope, stored, vectors=vectors))
+            line = _out(key, envelope, stored, vectors=vectors)
+            found.append(line | ({"ends": left[key]} if key in left else {}))
         return found
+
+    def _left(self, keys: list[str]) -> Flow[dict[str, float]]:
+        """When entries end whose lives hits have extended, seconds since 1970; not of those of
+        which the server does not say so."""
+        if not self._flows.sliding:
+            return {}
+        now = time.time()
+        replies = yield from replies_to([Command("PTTL", key) for key in keys])
+        return {
+            key: now + left / 1000
+            for key, left in zip(keys, replies, strict=True)
+            if isinstance(left, int) and left > 0
+        }
 
     def bring(self, entry: dict[str, Any], *, same_model: bool) -> Flow[bool]:
         """Write one entry; False for one that has expired meanwhile.
@@ -81,7 +97,7 @@ class Carrying:
             ConfigurationError: It is no such entry.
         """
         key, envelope, digests = _in(self._prefix, entry)
-        left = None if envelope.expires is None else envelope.expires - time.time()
+        left = _left(envelope, entry.get("ends"))
         if left is not None and left <= 0:
             return False
         ttl_ms = milliseconds(left)
@@ -185,6 +201,14 @@ def _in(prefix: str, line: dict[str, Any]) -> tuple[str, Envelope, dict[str, Arg
     if rejected:
         digests["x"] = " ".join(rejected)
     return key, envelope, digests
+
+
+def _left(envelope: Envelope, ends: Any) -> float | None:
+    """Seconds that an entry has left; None for ever."""
+    if envelope.expires is None:
+        return None
+    extended = isinstance(ends, int | float) and math.isfinite(ends)
+    return (max(ends, envelope.expires) if extended else envelope.expires) - time.time()
 
 
 def _vector(value: Any) -> Vector | None:
