@@ -72,6 +72,10 @@ class GenerationCodec:
                 f"The stored generations are damaged: {type(error).__name__}."
             ) from error
 
+    def text(self, answer: Sequence[Generation]) -> str:
+        """The first generation's text, for a judge to read."""
+        return answer[0].text
+
 
 def _written(generation: Generation) -> dict[str, Any]:
     if type(generation) not in _KINDS:

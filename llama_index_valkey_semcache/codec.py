@@ -90,6 +90,10 @@ class ChatCodec:
         except (ValueError, TypeError, LookupError) as error:
             raise UnreadableError("The stored chat response is damaged.") from error
 
+    def text(self, answer: ChatResponse) -> str:
+        """The message's text, for a judge to read."""
+        return answer.message.content or ""
+
 
 class CompletionCodec:
     """A `CompletionResponse`."""
@@ -122,6 +126,10 @@ class CompletionCodec:
             additional_kwargs=stored["response"],
             logprobs=_read_logprobs(stored),
         )
+
+    def text(self, answer: CompletionResponse) -> str:
+        """The completion, for a judge to read."""
+        return answer.text
 
 
 class OutputCodec:
@@ -163,6 +171,10 @@ class OutputCodec:
             return self._output_cls.model_validate_json(content)
         except ValueError as error:
             raise UnreadableError("The stored object does not fit its class.") from error
+
+    def text(self, answer: BaseModel) -> str:
+        """The object as JSON, for a judge to read."""
+        return answer.model_dump_json(by_alias=True)
 
 
 def _written(block: Any) -> list[Any]:
