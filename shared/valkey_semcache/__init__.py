@@ -22,6 +22,7 @@ from valkey_semcache.errors import (
     ServerUnreachableError,
     UnreadableError,
 )
+from valkey_semcache.explanation import Explanation, Near
 from valkey_semcache.flow.contents import Contents
 from valkey_semcache.index.listing import StoredIndex
 from valkey_semcache.local import LocalTier
@@ -39,12 +40,14 @@ __all__ = [
     "DimensionMismatchError",
     "Embedder",
     "EmbeddingError",
+    "Explanation",
     "Hit",
     "IndexKindError",
     "JudgeError",
     "LocalTier",
     "Miss",
     "MissingPackageError",
+    "Near",
     "Neighbour",
     "NewerFormatError",
     "NotStorableError",

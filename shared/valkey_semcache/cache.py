@@ -25,6 +25,7 @@ from valkey_semcache.index.contract import ENTRY_FIELDS, SIGNED_FIELDS
 from valkey_semcache.index.opening import IndexSettings
 from valkey_semcache.index.search import Parameters
 from valkey_semcache.local import LocalTier
+from valkey_semcache.methods.explaining import Explaining
 from valkey_semcache.methods.filling import Filling
 from valkey_semcache.methods.indexing import Indexing
 from valkey_semcache.methods.moving import Moving
@@ -65,7 +66,7 @@ from valkey_semcache.stored.sealing import Seal, derived
 from valkey_semcache.text.features import Features, checked_features
 
 
-class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
+class SemanticCache(OneCall, Filling, Explaining, Moving, Indexing, Removing):
     """Answers kept in Valkey, found by their question's words or by their meaning.
 
     Nothing is connected or asked before the first use. Look-ups and stores never raise for
@@ -291,6 +292,7 @@ class SemanticCache(OneCall, Filling, Moving, Indexing, Removing):
                     judge,
                     checked_threshold(judge_below, "judge_below"),
                     checked_seconds(judge_timeout, "judge_timeout"),
+                    self._thresholds.plain,
                     store_questions,
                     self._judge_failed,
                 ),

@@ -6,6 +6,7 @@ framework's types. Text is compared by meaning; everything else must be the same
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import unicodedata
@@ -46,16 +47,23 @@ class Question:
     exact_only: bool | str = False
 
     def __post_init__(self) -> None:
-        for name in ("text", "context", "identity", "model"):
-            if not isinstance(getattr(self, name), str):
+        strings = self.text, self.context, self.identity, self.model
+        for place, value in enumerate(strings):
+            if not isinstance(value, str):
+                name = ("text", "context", "identity", "model")[place]
                 raise ConfigurationError(
-                    f"Question({name}=…) takes a string, not {type(getattr(self, name)).__name__}."
+                    f"Question({name}=…) takes a string, not {type(value).__name__}."
                 )
         if self.namespace is not None and not isinstance(self.namespace, str):
             raise ConfigurationError(
                 "Question(namespace=…) takes a string, or None for the cache's own namespace, "
                 f"not {type(self.namespace).__name__}."
             )
+
+    def asked_by(self, namespace: str) -> Question:
+        """The same question, asked by a tenant."""
+        parts = self.text, self.context, self.identity, self.model
+        return Question(*parts, namespace, self.exact_only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +127,7 @@ class Addressing:
     def address(self, question: Question, namespace: str) -> Address:
         """The address of `question`, in `namespace` unless it names one of its own."""
         digests = self.digests
-        text, context = question.text, question.context
-        if self.volatile:
-            text, context = self._steady(text), self._steady_context(context)
-        reason = self._exact_reason(question, text)
-        features: tuple[str, ...] = ()
-        if not reason:
-            reason, features = self._features(text)
-        if not reason:
-            text = normalised(text)
+        text, context, features, reason = self.parts(question)
         if question.namespace is not None:
             namespace = question.namespace
         namespace_digest = self._recurring("namespace", namespace)
@@ -148,7 +148,25 @@ class Addressing:
             exact_reason=reason,
         )
 
-    def _features(self, text: str) -> tuple[str, tuple[str, ...]]:
+    def parts(self, question: Question) -> tuple[str, str, tuple[str, ...], str]:
+        """What is compared: text, context, exact features, and why the question is exact-only
+        ("" if it is not)."""
+        text, context = question.text, question.context
+        if self.volatile:
+            text, context = self._steady(text), self._steady_context(context)
+        reason = self._exact_reason(question, text)
+        if reason:
+            return text, context, (), reason
+        reason, features = self.features(text)
+        return text if reason else normalised(text), context, features, reason
+
+    def quiet(self) -> Addressing:
+        """The same, which tells nobody of errors of `features`."""
+        same = copy.copy(self)
+        same._failed = None
+        return same
+
+    def features(self, text: str) -> tuple[str, tuple[str, ...]]:
         """Why the text is exact-only, "" if it is not, and what must match to the letter."""
         if self._own_features is None:
             return "", exact_features(text)

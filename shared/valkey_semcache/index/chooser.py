@@ -155,6 +155,12 @@ class Chooser:
             record = self._records.get(scope)
             return record is not None and record.large is True
 
+    def serves(self, scope: str) -> Algorithm:
+        """Which of the two serves a scope, as far as it is known."""
+        with self._lock:
+            record = self._records.get(scope)
+            return "FLAT" if record is None else record.serving
+
     @property
     def remembered(self) -> int:
         """How many slow scopes are remembered."""

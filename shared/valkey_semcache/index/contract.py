@@ -68,6 +68,9 @@ class VectorIndex(Protocol):
     def added(self, scope: str, text_digest: str, vector: Vector, ttl_ms: int) -> Flow[None]:
         """An entry with this vector was written; `ttl_ms` is 0 for none."""
 
+    def reading(self, scope: str) -> VectorIndex:
+        """An index over the same entries of a scope for one who must leave no trace."""
+
     def forget(self) -> None:
         """Let go of what this process holds; entries were removed."""
 

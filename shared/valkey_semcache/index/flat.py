@@ -7,6 +7,7 @@ log is gone, or was begun anew) is thrown away and read again.
 
 from __future__ import annotations
 
+import copy
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -103,6 +104,12 @@ class FlatIndex:
             self._begun_at = time.monotonic()
             yield self._begun
 
+    def reading(self, scope: str) -> FlatIndex:
+        """The same index, which counts no searches."""
+        same = copy.copy(self)
+        same._searched = _uncounted
+        return same
+
     def forget(self) -> None:
         """Drop every copy."""
         self._views.clear()
@@ -181,6 +188,10 @@ class FlatIndex:
         for start in range(0, len(dead), _BATCH):
             pairs = [part for pair in dead[start : start + _BATCH] for part in pair]
             yield Script(TIDY, log, *pairs)
+
+
+def _uncounted(served_by: str) -> None:
+    """A search that is nobody's."""
 
 
 def _read_log(log: str, start: str) -> Flow[list[tuple[bytes, int]]]:

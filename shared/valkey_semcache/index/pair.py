@@ -18,6 +18,7 @@ from valkey_semcache.flow.operations import Argument, Flow, batched
 from valkey_semcache.index.chooser import Chooser, Plan
 from valkey_semcache.index.contract import Candidate, Fields, IndexKind
 from valkey_semcache.index.generations import Generations
+from valkey_semcache.index.reading import ReadingIndex
 from valkey_semcache.index.search import SearchIndex
 
 WORTH = 1_000_000
@@ -98,6 +99,13 @@ class PairIndex:
         if self._graph is not None:
             yield from self._graph.go_on()
             yield from self._graph.wrote()
+
+    def reading(self, scope: str) -> ReadingIndex:
+        """Whichever index serves the scope, to be read without a trace."""
+        graph = self._graph.current if self._graph else None
+        by_graph = self._flat is None or (graph and self.chooser.serves(scope) == "HNSW")
+        limit = self._limit_ms(Plan("FLAT"))
+        return ReadingIndex(graph if by_graph else self._flat, self.dimension, limit)
 
     def settling(self) -> list[tuple[Argument, ...]]:
         """For each index in use, the search after which what scripts wrote is in it."""

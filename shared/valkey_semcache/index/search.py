@@ -124,16 +124,37 @@ class SearchIndex:
             IndexLostError: The index is no longer in the server.
             SearchTimeoutError: The server gave up after `timeout_ms`.
         """
+        where = f"(@s:{{{scope}}})"
+        reply = yield from self._search(where, vector, count, timeout_ms, self._return)
+        return _candidates(reply)
+
+    def around(
+        self, where: str, vector: Vector, count: int, timeout_ms: int
+    ) -> Flow[Sequence[Candidate]]:
+        """The same under another filter, and without fields. `*` filters nothing."""
+        reply = yield from self._search(where, vector, count, timeout_ms, ("RETURN", 1, "d"))
+        return _candidates(reply, with_fields=False)
+
+    def _search(
+        self,
+        where: str,
+        vector: Vector,
+        count: int,
+        timeout_ms: int,
+        returned: tuple[str | int, ...],
+    ) -> Flow[Any]:
         try:
-            reply = yield Command(
-                "FT.SEARCH",
-                self.name,
-                f"(@s:{{{scope}}})=>[KNN {count} {self._knn}",
-                *("PARAMS", 2, "q", vector.tobytes()),
-                *("TIMEOUT", timeout_ms),
-                *self._return,
-                *("LIMIT", 0, count),
-                *("DIALECT", 2),
+            return (
+                yield Command(
+                    "FT.SEARCH",
+                    self.name,
+                    f"{where}=>[KNN {count} {self._knn}",
+                    *("PARAMS", 2, "q", vector.tobytes()),
+                    *("TIMEOUT", timeout_ms),
+                    *returned,
+                    *("LIMIT", 0, count),
+                    *("DIALECT", 2),
+                )
             )
         except ServerReplyError as error:
             if is_lost(error):
@@ -144,7 +165,6 @@ class SearchIndex:
                     "coming to an end: the scope holds very many entries, or the server is busy."
                 ) from error
             raise
-        return _candidates(reply)
 
     def count(self, scope: str, timeout_ms: int) -> Flow[int | None]:
         """How many entries a scope has; None where the release cannot tell (1.0)."""
@@ -302,7 +322,7 @@ def read_info(reply: Any) -> Info:
     )
 
 
-def _candidates(reply: Any) -> list[Candidate]:
+def _candidates(reply: Any, *, with_fields: bool = True) -> list[Candidate]:
     """Read `[count, key, [name, value, …], key, …]`, which RESP3 gives alike.
 
     An entry that expired between the search and the reading of its fields has none of them;
@@ -312,8 +332,9 @@ def _candidates(reply: Any) -> list[Candidate]:
     for key, flat in zip(reply[1::2], reply[2::2], strict=True):
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         distance = fields.pop(b"d", None)
-        if distance is not None and b"p" in fields:
-            found.append(Candidate(key.decode(), similarity_of(float(distance)), fields))
+        if distance is not None and (b"p" in fields or not with_fields):
+            own = fields if with_fields else None
+            found.append(Candidate(key.decode(), similarity_of(float(distance)), own))
     found.sort(key=lambda candidate: -candidate.similarity)
     return found
 
