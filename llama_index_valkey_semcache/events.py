@@ -19,7 +19,7 @@ dispatcher = get_dispatcher(__name__)
 class SemanticCacheHitEvent(BaseEvent):
     """An answer was given from the cache; no model was asked.
 
-    Args:
+    Attributes:
         tier: `"local"`, `"exact"` or `"semantic"`.
         similarity: Cosine similarity of the two wordings, -1 to 1.
         question: The stored wording, or None when texts are not kept.
@@ -44,7 +44,7 @@ class SemanticCacheHitEvent(BaseEvent):
 class SemanticCacheMissEvent(BaseEvent):
     """The cache had no answer, and the model is asked.
 
-    Args:
+    Attributes:
         reason: Why, as one word; see `valkey_semcache.Miss`.
         detail: Why, in words.
         similarity: That of the nearest stored question, or None.
@@ -63,7 +63,7 @@ class SemanticCacheMissEvent(BaseEvent):
 class SemanticCacheStoreEvent(BaseEvent):
     """A model's answer was stored, or was not.
 
-    Args:
+    Attributes:
         stored: Whether it was.
         reason: Why not, in words; empty if it was.
     """
