@@ -170,17 +170,11 @@ class ValkeySemanticCache(Warming, Removing):
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Keep a model's answer, unless it is empty, cut off, or a call for a tool."""
-        stores = self._to_store(prompt, llm_string, return_val)
-        if stores is not None:
-            question, answer, how = stores
-            self.core.store(question, answer, **how)
+        self.kept(prompt, llm_string, return_val)
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """The same as `update`, without blocking the event loop."""
-        stores = self._to_store(prompt, llm_string, return_val)
-        if stores is not None:
-            question, answer, how = stores
-            await self.core.astore(question, answer, **how)
+        await self.akept(prompt, llm_string, return_val)
 
     def stats(self) -> Stats:
         """What this cache has done in this process."""
@@ -205,6 +199,34 @@ class ValkeySemanticCache(Warming, Removing):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    # What calls that coalesce need beside the above
+
+    def kept(
+        self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE
+    ) -> tuple[Question, Any] | None:
+        """`update`, and what it kept, or would have kept if Valkey could be reached."""
+        stores = self._to_store(prompt, llm_string, return_val)
+        if stores is None:
+            return None
+        question, answer, how = stores
+        self.core.store(question, answer, **how)
+        return question, answer
+
+    async def akept(
+        self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE
+    ) -> tuple[Question, Any] | None:
+        """The same as `kept`, without blocking the event loop."""
+        stores = self._to_store(prompt, llm_string, return_val)
+        if stores is None:
+            return None
+        question, answer, how = stores
+        await self.core.astore(question, answer, **how)
+        return question, answer
+
+    def shared(self, question: Question, content: bytes) -> list[Any]:
+        """Generations that the same call gave to another one, marked as a hit's."""
+        return given_back(self.core.shared(question, content), keeps_usage=self._keeps_usage)
 
     def _question(self, prompt: str, llm_string: str) -> Question | None:
         """What is asked and by whom; None, and counted, for what is not to be looked up."""

@@ -125,8 +125,10 @@ class CallCache(BaseCache):
             question = self._cache._question(prompt, llm_string)
             if question is None:
                 return None
-            if (wait := self._join(question, blocking=True)) is not None:
-                wait.wait()
+            turn = self._join(question, blocking=True)
+            if isinstance(turn, Wait) and turn.wait():
+                found = self._cache.lookup(prompt, llm_string)
+                return self._seen(self._shared(question, turn) if found is None else found)
         return self._seen(self._cache.lookup(prompt, llm_string))
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
@@ -137,21 +139,21 @@ class CallCache(BaseCache):
             question = self._cache._question(prompt, llm_string)
             if question is None:
                 return None
-            if (wait := self._join(question, blocking=False)) is not None:
-                await wait.awaited()
+            turn = self._join(question, blocking=False)
+            if isinstance(turn, Wait) and await turn.awaited():
+                found = await self._cache.alookup(prompt, llm_string)
+                return self._seen(self._shared(question, turn) if found is None else found)
         return self._seen(await self._cache.alookup(prompt, llm_string))
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
-        """Keep the answer; those who wait for it look it up."""
+        """Keep the answer; those who wait for it look it up, or share it in an outage."""
         if self._cache is not None:
-            self._cache.update(prompt, llm_string, return_val)
-        self._finish()
+            self._finish(self._cache.kept(prompt, llm_string, return_val))
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """The same as `update`, without blocking the event loop."""
         if self._cache is not None:
-            await self._cache.aupdate(prompt, llm_string, return_val)
-        self._finish()
+            self._finish(await self._cache.akept(prompt, llm_string, return_val))
 
     def skip(self, reason: str) -> None:
         """Count an answer that is not stored."""
@@ -167,15 +169,18 @@ class CallCache(BaseCache):
         """Nothing that a call does."""
         raise NotImplementedError
 
-    def _join(self, question: Question, *, blocking: bool) -> Wait | None:
+    def _join(self, question: Question, *, blocking: bool) -> Lead | Wait:
         core = self.shared.cache.core
-        turn = core.coalescer.join(
-            core.key_of(question), blocking=blocking, timeout=self.shared.patience
-        )
-        if isinstance(turn, Wait):
-            return turn
-        self._lead = turn
-        return None
+        turn = core.turn(question, blocking=blocking, timeout=self.shared.patience)
+        if isinstance(turn, Lead):
+            self._lead = turn
+        return turn
+
+    def _shared(self, question: Question, turn: Wait) -> RETURN_VAL_TYPE | None:
+        """What the call that was waited for gave, where it is not to be found in Valkey."""
+        if turn.result is None or self._cache is None:
+            return None
+        return self._cache.shared(question, turn.result)
 
     def _seen(self, found: RETURN_VAL_TYPE | None) -> RETURN_VAL_TYPE | None:
         if found is not None:
@@ -183,6 +188,8 @@ class CallCache(BaseCache):
             self._finish()
         return found
 
-    def _finish(self) -> None:
+    def _finish(self, kept: tuple[Question, Any] | None = None) -> None:
         if self._lead is not None:
-            self._lead.finish()
+            shares = kept is not None and self._lead.awaited
+            core = self.shared.cache.core
+            self._lead.finish(core.to_share(*kept) if kept and shares else None)

@@ -165,7 +165,7 @@ def test_waiters_of_a_stream_abandoned_in_a_thread_call_for_themselves(
         wait_until(lambda: waiters(own) == 2)
         stream.close()
         assert [future.result(60).content for future in asked] == [ANSWER] * 2
-    assert openai.calls == 3
+    assert openai.calls in (2, 3), "the later one may find what the earlier one stored"
 
 
 async def test_who_reads_a_stream_slowly_holds_up_nobody(
@@ -255,3 +255,27 @@ async def test_an_outage_of_valkey_lets_every_call_through(openai: OpenAIServer,
         answers = await way(model.batch, [ASKED] * 5)
         assert [answer.content for answer in answers] == [ANSWER] * 5
         assert cache.stats().errors
+
+
+@pytest.mark.parametrize("asked", [ASKED, "be cut off please"], ids=["kept", "not to be kept"])
+async def test_in_an_outage_too_identical_questions_cost_one_call(
+    openai: OpenAIServer, asked: str
+) -> None:
+    """Those who wait share the answer that would have been stored, each as its own object."""
+    openai.gate.clear()
+    async with ValkeySemanticCache(HashingEmbeddings(), "valkey://127.0.0.1:1") as cache:
+        model = cached(chat_model(openai), cache, coalesce_timeout=600)
+        tasks = [asyncio.create_task(model.ainvoke(asked)) for _ in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            threads = in_threads(pool, lambda: added_up(list(model.stream(asked))), 2)
+            await await_until(lambda: waiters(cache) == 3)
+            openai.gate.set()
+            async with asyncio.timeout(60):
+                answers = await asyncio.gather(*tasks, *map(asyncio.wrap_future, threads))
+        assert len({answer.content for answer in answers}) == 1
+        kept = asked == ASKED
+        assert openai.calls == (1 if kept else 4)
+        assert cache.stats().coalesced == (3 if kept else 0)
+        assert [tier(answer) for answer in answers].count("local") == (3 if kept else 0)
+        answers[0].response_metadata.clear()
+        assert all(answer.response_metadata for answer in answers[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
@@ -230,3 +231,13 @@ async def test_a_view_as_a_models_own_cache(openai: OpenAIServer, making: Making
     await way(acme.cache.clear)
     await way(acme.invoke, ASKED)
     assert openai.calls == 3
+
+
+async def test_a_deep_copy_of_a_model_shares_its_cache(making: Making, way: Way) -> None:
+    cache = making()
+    model = Says(message=AIMessage("x"), cache=cache.with_namespace("acme"))
+    await way(model.invoke, ASKED)
+    twin = copy.deepcopy(model)
+    assert twin.cache is model.cache
+    await way(twin.invoke, ASKED)
+    assert cache.stats().hits == {"exact": 1}

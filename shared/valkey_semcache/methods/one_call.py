@@ -17,7 +17,7 @@ from valkey_semcache.flow.entries import milliseconds
 from valkey_semcache.flow.operations import Flow, Script, Sleep
 from valkey_semcache.flow.renewing import lock_of
 from valkey_semcache.index.scripts import LOCK, UNLOCK
-from valkey_semcache.methods.asking import Asking
+from valkey_semcache.methods.sharing import Sharing
 from valkey_semcache.options import TTL, UNSET, Unset, checked_choice, checked_seconds
 from valkey_semcache.outcome import Hit
 from valkey_semcache.question import Address, Question
@@ -32,7 +32,7 @@ UsageOf: TypeAlias = Callable[[Any], Mapping[str, int] | None]
 _LOOK_AGAIN = 0.05  # seconds between two looks for another process's answer
 
 
-class OneCall(Asking):
+class OneCall(Sharing):
     """Look-up, call and store in one."""
 
     def get_or_call(
@@ -90,11 +90,10 @@ class OneCall(Asking):
         if not coalesce or outcome.stale is not None:
             return made()
         address = self._address(question)
-        turn = self.coalescer.join(
-            self._call_key(address, codec), blocking=True, timeout=coalesce_timeout
-        )
+        turn = self.turn(question, codec, blocking=True, timeout=coalesce_timeout)
         if isinstance(turn, Wait):
-            return self._shared(turn.result, codec) if _shares(turn.wait(), turn) else made()
+            shares = _shares(turn.wait(), turn)
+            return self.shared(question, turn.result, codec).answer if shares else made()
         token = secrets.token_hex(8)
         with turn:
             first: Hit | bool = False
@@ -107,7 +106,7 @@ class OneCall(Asking):
             finally:
                 if first is True:
                     self._drive.run(self._unlocked(address, token))
-            turn.finish(self._content(question, answer, codec))
+            turn.finish(self.to_share(question, answer, codec))
             return answer
 
     async def aget_or_call(
@@ -147,12 +146,10 @@ class OneCall(Asking):
         if not coalesce or outcome.stale is not None:
             return await made()
         address = self._address(question)
-        turn = self.coalescer.join(
-            self._call_key(address, codec), blocking=False, timeout=coalesce_timeout
-        )
+        turn = self.turn(question, codec, blocking=False, timeout=coalesce_timeout)
         if isinstance(turn, Wait):
             shares = _shares(await turn.awaited(), turn)
-            return self._shared(turn.result, codec) if shares else await made()
+            return self.shared(question, turn.result, codec).answer if shares else await made()
         token = secrets.token_hex(8)
         with turn:
             first: Hit | bool = False
@@ -165,13 +162,10 @@ class OneCall(Asking):
             finally:
                 if first is True:
                     await self._drive.arun(self._unlocked(address, token))
-            turn.finish(self._content(question, answer, codec))
+            turn.finish(self.to_share(question, answer, codec))
             return answer
 
     # Steps shared by both
-
-    def _call_key(self, address: Address, codec: Codec | None) -> str:
-        return f"{address.key} {(codec or self._codec).name}"
 
     def _old(self, hit: Hit, error: Exception) -> Any:
         """The answer that a call was to renew, and failed."""
@@ -186,19 +180,6 @@ class OneCall(Asking):
         except Exception as error:  # noqa: BLE001 - the answer is worth more than its cost
             self._counters.failed("usage_of", error)
             return None
-
-    def _content(self, question: Question, answer: Any, codec: Codec | None) -> bytes | None:
-        """An answer for those who wait, or None where it is not one to be kept."""
-        try:
-            if self._selection.refusal_to_store(question, answer) is not None:
-                return None
-            return (codec or self._codec).encode(answer)
-        except Exception:  # noqa: BLE001 - the store has counted it
-            return None
-
-    def _shared(self, content: bytes, codec: Codec | None) -> Any:
-        self._counters.count("coalesced")
-        return (codec or self._codec).decode(content)
 
     def _seen(self, hit: Hit) -> Hit:
         self._counters.count("coalesced")
