@@ -15,7 +15,9 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
 
 
 def answer(model: str, temperature: Any, asked: Any) -> str:
-    """The text of an answer."""
+    """The text of an answer; a model called `says-yes` says yes."""
+    if model.startswith("says-"):
+        return model.removeprefix("says-")
     return f"{model} at {temperature} on: {asked}"
 
 

@@ -170,13 +170,15 @@ def checked_judge(
     judge: Any,
     below: float,
     seconds: float,
+    threshold: float | None,
     store_questions: bool,
     failed: Callable[[Exception], None],
 ) -> Judging | None:
     """The judge that an option names, or None.
 
     Raises:
-        ConfigurationError: It cannot be called, or there are no questions for it to read.
+        ConfigurationError: It cannot be called, would never be asked, or there are no questions
+            for it to read.
     """
     if judge is None:
         return None
@@ -190,5 +192,10 @@ def checked_judge(
         raise ConfigurationError(
             f"judge={named(judge)} and store_questions=False exclude each other: a judge reads the "
             "stored question. Keep the questions, or give no judge."
+        )
+    if threshold is not None and below <= threshold:
+        raise ConfigurationError(
+            f"judge_below={below} and similarity_threshold={threshold} leave the judge nothing: "
+            "it is asked about similarities from the threshold on and below judge_below."
         )
     return Judging(judge, below, seconds, failed)
