@@ -21,6 +21,7 @@ from langchain_valkey_semcache.answers import (
 from langchain_valkey_semcache.asked import Asked
 from langchain_valkey_semcache.codec import GenerationCodec
 from langchain_valkey_semcache.embeddings import embedding_model
+from langchain_valkey_semcache.explaining import Explaining
 from langchain_valkey_semcache.prompt import Context
 from langchain_valkey_semcache.removing import Removing
 from langchain_valkey_semcache.warming import Warming
@@ -31,7 +32,7 @@ from valkey_semcache.rules.thresholds import Threshold
 from valkey_semcache.text.naming import Naming, QuestionFrom
 
 
-class ValkeySemanticCache(Warming, Removing):
+class ValkeySemanticCache(Warming, Explaining, Removing):
     """A semantic cache for LangChain: `set_llm_cache(ValkeySemanticCache(embeddings, url))`.
 
     A request is split: the last human message's text is compared by meaning; system prompt,

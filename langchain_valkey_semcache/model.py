@@ -176,11 +176,11 @@ def _view(model: Any, call: CallCache) -> Any:
     return view
 
 
-def llm_string_of(model: BaseChatModel) -> str:
-    """A model's `llm_string` as it is now."""
+def llm_string_of(model: BaseChatModel, **bound: Any) -> str:
+    """A model's `llm_string` as it is now, with the arguments that are bound to it."""
     copy = model.__copy__()
     copy.__dict__.pop("_serialized", None)
-    return copy._get_llm_string()
+    return copy._get_llm_string(**bound)
 
 
 def _config_of(run_manager: Any) -> RunnableConfig:
@@ -263,7 +263,7 @@ def _sync_stream(base: type[Any]) -> Any:
         if not _goes_through_the_cache(self, kwargs):
             return cast(Iterator[ChatGenerationChunk], source)
         llm_string = self._get_llm_string(stop=stop, **kwargs)
-        return stream(self.cache, _own(self), _prompt(messages), llm_string, source, run_manager)
+        return stream(self.cache, _own(self), dumped(messages), llm_string, source, run_manager)
 
     return _stream
 
@@ -278,7 +278,7 @@ def _async_stream(base: type[Any]) -> Any:
         if not _goes_through_the_cache(self, kwargs):
             return cast(AsyncIterator[ChatGenerationChunk], source)
         llm_string = self._get_llm_string(stop=stop, **kwargs)
-        return astream(self.cache, _own(self), _prompt(messages), llm_string, source, run_manager)
+        return astream(self.cache, _own(self), dumped(messages), llm_string, source, run_manager)
 
     return _astream
 
@@ -293,6 +293,6 @@ def _goes_through_the_cache(view: Any, kwargs: dict[str, Any]) -> bool:
     return False
 
 
-def _prompt(messages: list[BaseMessage]) -> str:
+def dumped(messages: list[BaseMessage]) -> str:
     """The messages as LangChain hands them to a cache."""
     return dumps([m.model_copy(update={"id": None}) if m.id is not None else m for m in messages])

@@ -29,7 +29,7 @@ from llama_index_valkey_semcache.engine_options import (
 from llama_index_valkey_semcache.identity import UnnamableError
 from llama_index_valkey_semcache.response_codec import Kept, ResponseCodec
 from llama_index_valkey_semcache.responses import reason_not_to_store, whole
-from valkey_semcache import Question, SemanticCache
+from valkey_semcache import Explanation, Question, SemanticCache
 from valkey_semcache.blocks import Block
 from valkey_semcache.errors import UnknownTenantError
 from valkey_semcache.options import (
@@ -113,19 +113,7 @@ class EngineFront:
         if self.bypassed.value():
             return None
         try:
-            walk = EngineWalk(self.engine, self.engine_id)
-            version = self._version()
-            beside, exact_reason = _beside_the_text(bundle)
-            question = self.cache.settled(
-                Question(
-                    text=bundle.query_str,
-                    # Not the context, of which `volatile` patterns take parts away.
-                    identity=json.dumps(["query engine", beside, version, walk.identity]),
-                    model=walk.model,
-                    namespace=self.namespace,
-                    exact_only=exact_reason,
-                )
-            )
+            return self._read(bundle)
         except UnknownCorpusError as error:
             events.looked_up(self.cache.missed(str(error)))
             return None
@@ -143,6 +131,35 @@ class EngineFront:
             )
             events.looked_up(self.cache.missed(f"{type(error).__name__}: {error}"))
             return None
+
+    def explained(self, bundle: QueryBundle) -> AskedEngine | Explanation:
+        """What a query asks, or why the cache takes no part in it; nothing is counted."""
+        if self.bypassed.value():
+            return self.cache.unexplained("within bypass()", bundle.query_str)
+        try:
+            return self._read(bundle)
+        except Exception as error:  # noqa: BLE001 - as a look-up, which misses
+            return self.cache.unexplained(f"{type(error).__name__}: {error}", bundle.query_str)
+
+    def _read(self, bundle: QueryBundle) -> AskedEngine:
+        """What a query asks, and of whom.
+
+        Raises:
+            Exception: It cannot be told.
+        """
+        walk = EngineWalk(self.engine, self.engine_id)
+        version = self._version()
+        beside, exact_reason = _beside_the_text(bundle)
+        question = self.cache.settled(
+            Question(
+                text=bundle.query_str,
+                # Not the context, of which `volatile` patterns take parts away.
+                identity=json.dumps(["query engine", beside, version, walk.identity]),
+                model=walk.model,
+                namespace=self.namespace,
+                exact_only=exact_reason,
+            )
+        )
         return AskedEngine(question, ResponseCodec(walk.output_cls), version, walk.wordless)
 
     def handed_on(self, asked: AskedEngine, bundle: QueryBundle) -> QueryBundle:

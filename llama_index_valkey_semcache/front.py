@@ -27,7 +27,7 @@ from llama_index_valkey_semcache.listening import Heard
 from llama_index_valkey_semcache.prompt import Reading
 from llama_index_valkey_semcache.settings import Settings
 from llama_index_valkey_semcache.stream import Recording, aclosed_after, closed_after
-from valkey_semcache import Codec, Hit, Miss, Question, SemanticCache
+from valkey_semcache import Codec, Explanation, Hit, Miss, Question, SemanticCache
 from valkey_semcache.blocks import Block
 from valkey_semcache.errors import UnknownTenantError
 
@@ -82,20 +82,8 @@ class Front:
         if cache is None or self.settings.mode == "off" or self._bypass.value():
             return None
         try:
-            identity = model_identity(self.settings.model_id or self.llm, call)
-            reading = read()
-            exact = reading.exact_reason or (self.settings.mode == "exact" and "mode='exact'")
             # Whose it is, is settled now: a stream may be read, and stored, elsewhere.
-            question = cache.settled(
-                Question(
-                    text=reading.text,
-                    context=reading.context,
-                    identity=identity,
-                    model=self.llm.metadata.model_name,
-                    namespace=self.settings.namespace,
-                    exact_only=exact,
-                )
-            )
+            question = cache.settled(self._question(read, call))
         except UnknownTenantError as error:
             cache.of_nobody(error)
             events.looked_up(cache.missed(str(error)))
@@ -111,6 +99,34 @@ class Front:
             events.looked_up(cache.missed(f"{type(error).__name__}: {error}"))
             return None
         return Asked(question, codec)
+
+    def _question(self, read: Callable[[], Reading], call: Mapping[str, Any]) -> Question:
+        """What a request asks; it may raise whatever `read` raises."""
+        identity = model_identity(self.settings.model_id or self.llm, call)
+        reading = read()
+        return Question(
+            text=reading.text,
+            context=reading.context,
+            identity=identity,
+            model=self.llm.metadata.model_name,
+            namespace=self.settings.namespace,
+            exact_only=reading.exact_reason or (self.settings.mode == "exact" and "mode='exact'"),
+        )
+
+    def explained(
+        self,
+        cache: SemanticCache,
+        read: Callable[[], Reading],
+        call: Mapping[str, Any],
+        codec: Codec,
+    ) -> Asked | Explanation:
+        """What a request asks, or why the cache takes no part in it; nothing is counted."""
+        if self.settings.mode == "off" or self._bypass.value():
+            return cache.unexplained("mode='off', or within bypass()")
+        try:
+            return Asked(self._question(read, call), codec)
+        except Exception as error:  # noqa: BLE001 - as a look-up, which misses
+            return cache.unexplained(f"{type(error).__name__}: {error}")
 
     # What is found
 

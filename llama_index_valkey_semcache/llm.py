@@ -23,6 +23,7 @@ from llama_index.core.llms.llm import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 
 from llama_index_valkey_semcache.codec import ChatCodec, CompletionCodec
+from llama_index_valkey_semcache.explaining import ExplainingLLM
 from llama_index_valkey_semcache.front import Asked, Front
 from llama_index_valkey_semcache.prompt import read_completion, read_messages
 from llama_index_valkey_semcache.settings import Mode, Settings
@@ -35,7 +36,7 @@ from valkey_semcache.options import TTL
 _CHAT, _COMPLETION = ChatCodec(), CompletionCodec()
 
 
-class SemanticCacheLLM(StructuredPredictingLLM):
+class SemanticCacheLLM(StructuredPredictingLLM, ExplainingLLM):
     """An LLM whose answers are looked up before the inner one is asked.
 
     Everything that asks a model is cached: completions and chats, streamed or not, with tools,

@@ -6,7 +6,7 @@ used, whatever it sends, parses and tells of. What is kept is the text that it g
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -97,6 +97,12 @@ class PredictingLLM(WrappedLLM):
     def _asked_by_template(
         self, prompt: BasePromptTemplate, prompt_args: dict[str, Any]
     ) -> Asked | None:
+        return self._front.asked(self._template_reader(prompt, prompt_args), {}, _TEXT)
+
+    def _template_reader(
+        self, prompt: BasePromptTemplate, prompt_args: dict[str, Any]
+    ) -> Callable[[], Reading]:
+        """What reads a template with its variables."""
         front, llm = self._front, self._front.llm
 
         def written(arguments: Mapping[str, Any]) -> str | Sequence[ChatMessage]:
@@ -107,4 +113,4 @@ class PredictingLLM(WrappedLLM):
         def read() -> Reading:
             return read_template(prompt, prompt_args, front.settings.question_vars, written)
 
-        return front.asked(read, {}, _TEXT)
+        return read

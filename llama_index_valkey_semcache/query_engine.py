@@ -22,9 +22,9 @@ from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_valkey_semcache import events
-from llama_index_valkey_semcache.engine_front import EngineFront
+from llama_index_valkey_semcache.engine_front import AskedEngine, EngineFront
 from llama_index_valkey_semcache.responses import agiven, given, mark
-from valkey_semcache import ConfigurationError, Hit, SemanticCache
+from valkey_semcache import ConfigurationError, Explanation, Hit, SemanticCache
 from valkey_semcache.options import TTL, checked_namespace
 
 
@@ -112,6 +112,45 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
         stored.
         """
         return self._front.bypassed(True)
+
+    def explain(
+        self, query: str | QueryBundle, *, neighbours: int = 5, other_tenants: bool = False
+    ) -> Explanation:
+        """What `query` would find in the cache here and now, and why; nothing is changed by it.
+
+        Args:
+            query: The query.
+            neighbours: How many stored questions to show of the question's own scope, and of
+                others, 0 to 50.
+            other_tenants: True shows those of other tenants as well. **Danger**: for operators
+                only.
+
+        Raises:
+            ConfigurationError: An argument is out of range.
+        """
+        asked = self._front.explained(_bundle(query))
+        if isinstance(asked, Explanation):
+            return asked
+        how = self._how(asked, neighbours, other_tenants)
+        return self._front.cache.explain(asked.question, **how)
+
+    async def aexplain(
+        self, query: str | QueryBundle, *, neighbours: int = 5, other_tenants: bool = False
+    ) -> Explanation:
+        """The same as `explain`, without blocking the event loop."""
+        asked = self._front.explained(_bundle(query))
+        if isinstance(asked, Explanation):
+            return asked
+        how = self._how(asked, neighbours, other_tenants)
+        return await self._front.cache.aexplain(asked.question, **how)
+
+    def _how(self, asked: AskedEngine, neighbours: int, other_tenants: bool) -> dict[str, Any]:
+        return {
+            "codec": asked.codec,
+            "similarity_threshold": self._front.threshold,
+            "neighbours": neighbours,
+            "other_tenants": other_tenants,
+        }
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         front = self._front
@@ -207,6 +246,10 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
     ) -> RESPONSE_TYPE:
         """The inner engine's `asynthesize`; not cached."""
         return await self._query_engine.asynthesize(query_bundle, nodes, additional_source_nodes)
+
+
+def _bundle(query: str | QueryBundle) -> QueryBundle:
+    return QueryBundle(query) if isinstance(query, str) else query
 
 
 def _checked_engine(engine: object) -> BaseQueryEngine:
