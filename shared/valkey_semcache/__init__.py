@@ -32,19 +32,33 @@ from valkey_semcache.rules.now import not_about_now
 from valkey_semcache.rules.thresholds import ThresholdRules
 from valkey_semcache.stats import Stats
 from valkey_semcache.stored.codec import Codec, TextCodec
+from valkey_semcache.telemetry.events import (
+    BreakerEvent,
+    ErrorEvent,
+    Event,
+    LookupEvent,
+    StoreEvent,
+)
+from valkey_semcache.telemetry.fleet import FleetStats
+from valkey_semcache.telemetry.otel import Telemetry
 
 __all__ = [
+    "BreakerEvent",
     "Codec",
     "ConfigurationError",
     "Contents",
     "DimensionMismatchError",
     "Embedder",
     "EmbeddingError",
+    "ErrorEvent",
+    "Event",
     "Explanation",
+    "FleetStats",
     "Hit",
     "IndexKindError",
     "JudgeError",
     "LocalTier",
+    "LookupEvent",
     "Miss",
     "MissingPackageError",
     "Near",
@@ -59,7 +73,9 @@ __all__ = [
     "ServerReplyError",
     "ServerUnreachableError",
     "Stats",
+    "StoreEvent",
     "StoredIndex",
+    "Telemetry",
     "TextCodec",
     "ThresholdRules",
     "UnreadableError",

@@ -6,6 +6,7 @@ the call. How a look-up goes is in flow.py, what a question is in question.py.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import re
 from collections.abc import Callable, Sequence
@@ -16,7 +17,6 @@ from typing import Any, Literal, Self
 from valkey_semcache.background import Background, Refresh
 from valkey_semcache.coalesce import Coalescer
 from valkey_semcache.digest import Digests
-from valkey_semcache.drive import Drive
 from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.flow.lookup import Flows
 from valkey_semcache.flow.notes import Notes
@@ -27,6 +27,7 @@ from valkey_semcache.index.search import Parameters
 from valkey_semcache.local import LocalTier
 from valkey_semcache.methods.explaining import Explaining
 from valkey_semcache.methods.filling import Filling
+from valkey_semcache.methods.fleet import Fleet
 from valkey_semcache.methods.indexing import Indexing
 from valkey_semcache.methods.moving import Moving
 from valkey_semcache.methods.one_call import OneCall
@@ -63,10 +64,13 @@ from valkey_semcache.stats import Counters, Stats
 from valkey_semcache.stored.codec import Codec, TextCodec
 from valkey_semcache.stored.compression import MAX_ANSWER_BYTES
 from valkey_semcache.stored.sealing import Seal, derived
+from valkey_semcache.telemetry.events import OnEvent
+from valkey_semcache.telemetry.otel import Telemetry
+from valkey_semcache.telemetry.watching import watched
 from valkey_semcache.text.features import Features, checked_features
 
 
-class SemanticCache(OneCall, Filling, Explaining, Moving, Indexing, Removing):
+class SemanticCache(OneCall, Filling, Explaining, Moving, Indexing, Removing, Fleet):
     """Answers kept in Valkey, found by their question's words or by their meaning.
 
     Nothing is connected or asked before the first use. Look-ups and stores never raise for
@@ -169,6 +173,12 @@ class SemanticCache(OneCall, Filling, Explaining, Moving, Indexing, Removing):
         ef_runtime: Vectors looked at by a search of the graph, 1 to 4096; None for 256.
         initial_cap: Slots set aside when an index is created; None for the server's
             default, 10,240.
+        on_event: Function told of each look-up, store, error and change of the circuit breaker,
+            where it happens: see `valkey_semcache.telemetry.events`. What it raises is counted.
+        telemetry: True sends spans and metrics to the app's OpenTelemetry, which needs the extra
+            `otel`; `Telemetry(…)` says which, and whether with texts.
+        fleet_stats: Whether this process adds its counts to those of all that use the cache, at
+            most once a second, in a thread of its own; see `fleet_stats()`.
 
     Raises:
         ConfigurationError: An argument is out of range or of the wrong type, or no server
@@ -226,6 +236,9 @@ class SemanticCache(OneCall, Filling, Explaining, Moving, Indexing, Removing):
         ef_construction: int | None = None,
         ef_runtime: int | None = None,
         initial_cap: int | None = None,
+        on_event: OnEvent | None = None,
+        telemetry: bool | Telemetry | None = None,
+        fleet_stats: bool = True,
     ) -> None:
         self._name = checked_name(name)
         self._namespace = checked_namespace(namespace)
@@ -317,8 +330,17 @@ class SemanticCache(OneCall, Filling, Explaining, Moving, Indexing, Removing):
             checked_choice(cluster, "cluster", ("auto", True, False)),
             max_reply_bytes(self._max_answer_bytes),
         )
-        self._drive = Drive(
-            self._server, model, checked_window(batch_window, "batch_window") / 1000
+        self._drive, self._watch, self._reporter = watched(
+            self._name,
+            self._server,
+            model,
+            checked_window(batch_window, "batch_window") / 1000,
+            self._counters,
+            self._index_kind,
+            self._hidden if encryption else str,
+            on_event,
+            telemetry,
+            fleet_stats,
         )
 
     def __repr__(self) -> str:
@@ -375,11 +397,23 @@ class SemanticCache(OneCall, Filling, Explaining, Moving, Indexing, Removing):
 
     def close(self) -> None:
         """Close the sync connections that were opened here. The cache can be used again."""
+        if self._reporter is not None:
+            self._reporter.flush()
         self._server.close()
 
     async def aclose(self) -> None:
         """Close this event loop's connections, and the sync ones."""
+        if self._reporter is not None and self._reporter.behind:
+            await asyncio.to_thread(self._reporter.flush)
         await self._server.aclose()
+
+    def _index_kind(self) -> str | None:
+        index = self._flows.index
+        return None if index is None else index.kind
+
+    def _hidden(self, model: str) -> str:
+        """A model's name where models are encrypted: the same in all processes with the key."""
+        return self._digests("model", model)[:12]
 
     def __enter__(self) -> Self:
         return self

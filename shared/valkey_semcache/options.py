@@ -27,6 +27,8 @@ or by a function of question and answer."""
 if TYPE_CHECKING:
     from valkey_semcache.local import LocalTier
     from valkey_semcache.precision.judging import Judge
+    from valkey_semcache.telemetry.events import OnEvent
+    from valkey_semcache.telemetry.otel import Telemetry
 
 
 class _Unset(enum.Enum):
@@ -80,6 +82,9 @@ class Options(TypedDict, total=False):
     ef_construction: int | None
     ef_runtime: int | None
     initial_cap: int | None
+    on_event: OnEvent | None
+    telemetry: bool | Telemetry | None
+    fleet_stats: bool
 
 
 def checked_kind(value: object, option: str, kind: type) -> Any:
@@ -192,6 +197,15 @@ def checked_range(value: object, option: str, least: int, most: int) -> int | No
         raise ConfigurationError(
             f"{option}={value!r} is not allowed: it takes a whole number from {least} to {most}, "
             "or None for the default."
+        )
+    return value
+
+
+def checked_listener(value: Any) -> Any:
+    """A function of an event, or None."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(
+            f"on_event={value!r} is not allowed: it takes a function of an event, or None."
         )
     return value
 

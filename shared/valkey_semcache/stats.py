@@ -8,19 +8,24 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from valkey_semcache.index.contract import VectorIndex
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.outcome import Hit, Miss
+from valkey_semcache.precision.judging import at_work
 from valkey_semcache.prices import priced
 from valkey_semcache.shown import Shown
+from valkey_semcache.telemetry.histogram import bucket, quantile, shown, together
 
 logger = logging.getLogger("valkey_semcache")
 
 _QUIET_SECONDS = 60.0
+_MODELS = 200  # names that look-ups are counted by
+_OTHERS = "(others)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,10 @@ class Stats(Shown):
         outgrown: Scopes that the HNSW index serves to this process.
         answer_bytes: Of the answers stored: `in` as the codec wrote them, `stored` with their
             envelopes, compressed where that helped.
+        seconds: How long look-ups took: for each tier and `miss`, how many fell into each bucket
+            of `telemetry.histogram`; see `quantile`. Empty with `fleet_stats=False` where nobody
+            else listens; batches are not among them.
+        lookups_by_model: By model: hits by tier, and `miss`; likewise.
     """
 
     hits: Mapping[str, int]
@@ -70,6 +79,8 @@ class Stats(Shown):
     evicted: int = 0
     saved_by_model: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     hits_by_model: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    lookups_by_model: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def lookups(self) -> int:
@@ -90,26 +101,39 @@ class Stats(Shown):
         """
         return priced(self.saved_by_model, self.hits_by_model)
 
+    def quantile(self, share: float, *kinds: str) -> float | None:
+        """Seconds within which a share of the look-ups came to an end, to a tenth.
+
+        Args:
+            share: Such as 0.95.
+            kinds: Tiers, and `miss`; none for all look-ups.
+
+        Returns:
+            Seconds; None if the time was never taken.
+        """
+        return quantile(together(self.seconds, kinds), share)
+
     def _rows(self) -> list[tuple[str, str]]:
         return [
             ("look-ups", str(self.lookups)),
             ("hit rate", f"{self.hit_rate:.1%}"),
-            ("hits", _listed(self.hits)),
-            ("misses", _listed(self.misses)),
+            ("p50, p95", f"{shown(self.quantile(0.5))}, {shown(self.quantile(0.95))}"),
+            ("hits", listed(self.hits)),
+            ("misses", listed(self.misses)),
             ("stored", str(self.stored)),
             ("renewed", str(self.renewed)),
             ("coalesced", str(self.coalesced)),
             ("evicted", str(self.evicted)),
-            ("answer bytes", _listed(self.answer_bytes)),
-            ("not stored", _listed(self.not_stored)),
-            ("errors", _listed(self.errors)),
+            ("answer bytes", listed(self.answer_bytes)),
+            ("not stored", listed(self.not_stored)),
+            ("errors", listed(self.errors)),
             ("embeddings", str(self.embeddings)),
-            *([("judged", _listed(self.judged))] if self.judged else []),
-            ("saved tokens", _listed(self.saved_tokens)),
+            *([("judged", listed(self.judged))] if self.judged else []),
+            ("saved tokens", listed(self.saved_tokens)),
             *(("saved USD", f"{usd:.4f} {model}") for model, usd in self.saved_usd.items()),
             ("breaker", self.breaker),
             ("index", self._index()),
-            ("searches", _listed(self.searches)),
+            ("searches", listed(self.searches)),
         ]
 
     def _index(self) -> str:
@@ -121,7 +145,8 @@ class Stats(Shown):
         return f"{self.index}; HNSW generation {self.generation} serves {scopes}"
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def listed(counts: Mapping[str, int]) -> str:
+    """Counts by name in a line."""
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "0"
 
 
@@ -138,6 +163,9 @@ class Counters:
             )
         }
         self._saved: dict[str, Counter[str]] = {}  # by model
+        self._looked_up: dict[str, Counter[str]] = {}  # by model
+        self._seconds: dict[str, Counter[int]] = {}  # by tier, and "miss"
+        self.on_failure: Callable[[str, BaseException], None] | None = None
         self._warned: dict[str, float] = {}
 
     def seen(self, outcome: Hit | Miss) -> None:
@@ -146,9 +174,13 @@ class Counters:
             if isinstance(outcome, Hit):
                 self._counts["hits"][outcome.tier] += 1
                 if outcome.usage:
-                    self._saved.setdefault(outcome.model, Counter()).update(outcome.usage)
+                    saved = self._saved.get(outcome.model)
+                    if saved is None:
+                        saved = self._saved[outcome.model] = Counter()
+                    for name, tokens in outcome.usage.items():
+                        saved[name] += tokens
                     self._counts["priced"][outcome.model] += 1
-            else:
+            elif not at_work.get():  # what a judge asks is no look-up of the app's
                 self._counts["misses"][outcome.reason] += 1
 
     def count(self, what: str, kind: str = "", number: int = 1) -> None:
@@ -156,10 +188,24 @@ class Counters:
         with self._lock:
             self._counts[what][kind] += number
 
+    def timed(self, model: str, kind: str, seconds: float | None) -> None:
+        """A look-up for a model ended as `kind`, a tier or "miss", after so many seconds."""
+        with self._lock:
+            counter = self._looked_up.get(model)
+            if counter is None:
+                # Models are few; names that are made up for each call are not kept apart.
+                name = model if len(self._looked_up) < _MODELS else _OTHERS
+                counter = self._looked_up.setdefault(name, Counter())
+            counter[kind] += 1
+            if seconds is not None:
+                self._seconds.setdefault(kind, Counter())[bucket(seconds)] += 1
+
     def failed(self, doing: str, error: BaseException) -> None:
         """Something went wrong while `doing`; the app goes on without the cache."""
         kind = type(error).__name__
         self.count("errors", kind)
+        if self.on_failure is not None:
+            self.on_failure(doing, error)
         self.warn(
             kind,
             "The semantic cache failed in %s and the call goes on without it: %s: %s",
@@ -175,12 +221,39 @@ class Counters:
             self._warned[kind] = now
         logger.warning(message, *arguments)
 
+    def figures(self, model_name: Callable[[str], str], locked: bool = True) -> dict[str, int]:
+        """All that is counted, as one flat table: `WHAT|KIND`, and `WHAT|KIND|MODEL`.
+
+        Args:
+            model_name: How a model is called there.
+            locked: False in a child just forked, where another thread's lock never comes free.
+        """
+        with self._lock if locked else nullcontext():
+            flat = {
+                f"{what}|{model_name(kind) if what == 'priced' else kind}": number
+                for what, counter in self._counts.items()
+                for kind, number in counter.items()
+            }
+            for what, by_model in (("saved", self._saved), ("model", self._looked_up)):
+                for model, counter in by_model.items():
+                    name = model_name(model)
+                    for kind, number in counter.items():
+                        flat[f"{what}|{kind.replace('|', '/')}|{name}"] = number
+            for kind, buckets in self._seconds.items():
+                for which, number in buckets.items():
+                    flat[f"seconds|{kind}|{which}"] = number
+        return flat
+
     def snapshot(self, breaker: str, index: VectorIndex | None) -> Stats:
         """The numbers as of now."""
         with self._lock:
             counts = {name: dict(counter) for name, counter in self._counts.items()}
             saved = {model: Counter(tokens) for model, tokens in self._saved.items()}
+            looked_up = {model: dict(counter) for model, counter in self._looked_up.items()}
+            seconds = {kind: dict(counter) for kind, counter in self._seconds.items()}
         return Stats(
+            seconds=seconds,
+            lookups_by_model=looked_up,
             hits=counts["hits"],
             misses=counts["misses"],
             stored=sum(counts["stored"].values()),

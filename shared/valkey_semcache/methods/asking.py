@@ -40,6 +40,13 @@ class Asking(Core):
         Returns:
             A `Hit`, true in a condition, or a `Miss`, false, which says why.
         """
+        if self._watch is not None:
+            return self._watch.lookup(self._look, question, codec, similarity_threshold)
+        return self._look(question, codec, similarity_threshold)
+
+    def _look(
+        self, question: Question | str, codec: Codec | None, similarity_threshold: float | None
+    ) -> Hit | Miss:
         flow = self._lookup(question, codec, similarity_threshold)
         try:
             outcome = self._drive.run(flow)
@@ -58,6 +65,13 @@ class Asking(Core):
         similarity_threshold: float | None = None,
     ) -> Hit | Miss:
         """The same as `lookup`, without blocking the event loop."""
+        if self._watch is not None:
+            return await self._watch.alookup(self._alook, question, codec, similarity_threshold)
+        return await self._alook(question, codec, similarity_threshold)
+
+    async def _alook(
+        self, question: Question | str, codec: Codec | None, similarity_threshold: float | None
+    ) -> Hit | Miss:
         flow = self._lookup(question, codec, similarity_threshold)
         try:
             outcome = await self._drive.arun(flow)
@@ -91,6 +105,20 @@ class Asking(Core):
         Returns:
             Whether it was stored.
         """
+        what = (answer, codec, ttl, usage, exact_only)
+        if self._watch is not None:
+            return self._watch.store(self._keep, question, *what)
+        return self._keep(question, *what)
+
+    def _keep(
+        self,
+        question: Question | str,
+        answer: Any,
+        codec: Codec | None,
+        ttl: TTL | Unset,
+        usage: Mapping[str, int] | None,
+        exact_only: bool,
+    ) -> bool:
         flow = self._store(question, answer, codec, ttl, usage, exact_only)
         if flow is None:
             return False
@@ -112,6 +140,20 @@ class Asking(Core):
         exact_only: bool = False,
     ) -> bool:
         """The same as `store`, without blocking the event loop."""
+        what = (answer, codec, ttl, usage, exact_only)
+        if self._watch is not None:
+            return await self._watch.astore(self._akeep, question, *what)
+        return await self._akeep(question, *what)
+
+    async def _akeep(
+        self,
+        question: Question | str,
+        answer: Any,
+        codec: Codec | None,
+        ttl: TTL | Unset,
+        usage: Mapping[str, int] | None,
+        exact_only: bool,
+    ) -> bool:
         flow = self._store(question, answer, codec, ttl, usage, exact_only)
         if flow is None:
             return False

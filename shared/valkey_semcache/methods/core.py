@@ -27,6 +27,7 @@ from valkey_semcache.rules.tenants import Tenants
 from valkey_semcache.rules.thresholds import Thresholds
 from valkey_semcache.stats import Counters
 from valkey_semcache.stored.codec import Codec
+from valkey_semcache.telemetry.watch import Watch
 
 
 class Core:
@@ -49,17 +50,22 @@ class Core:
     _tenants: Tenants
     _thresholds: Thresholds
     _view: str | None
+    _watch: Watch | None
 
     # What an adapter needs beside the above
 
     def skip(self, reason: str) -> None:
         """Count an answer that is not to be stored, by reason."""
         self._counters.count("not_stored", reason)
+        if self._watch is not None:
+            self._watch.skipped(reason)
 
     def missed(self, detail: str) -> Miss:
         """Count a request that is not to be looked up, and the miss for it."""
         miss = Miss("not_cacheable", detail)
         self._counters.seen(miss)
+        if self._watch is not None:
+            self._watch.missed(miss)
         return miss
 
     def failed(self, doing: str, error: Exception) -> None:
@@ -88,7 +94,7 @@ class Core:
         question = _question(question)
         if question.namespace is not None:
             return question
-        return replace(question, namespace=self._asker())
+        return question.asked_by(self._asker())
 
     def named_tenant(self) -> str | None:
         """The tenant who is asking now; None if nothing names one, which is the default's.

@@ -47,14 +47,23 @@ class ManyAtOnce(Asking):
             A `Hit` or a `Miss` for each, in order.
         """
         outcomes: list[Hit | Miss] = []
+        how = (codec, similarity_threshold)
         for batch in batches(questions):
-            flows = [self._lookup(asked, codec, similarity_threshold) for asked in batch]
-            try:
-                found = self._drive.run(together(flows))
-            except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-                found = [error] * len(batch)
-            outcomes += [self._outcome(o, q, codec) for o, q in zip(found, batch, strict=True)]
+            if self._watch is not None:
+                outcomes += self._watch.lookups(self._look_at, batch, *how)
+            else:
+                outcomes += self._look_at(batch, *how)
         return outcomes
+
+    def _look_at(
+        self, batch: Sequence[Question | str], codec: Codec | None, threshold: float | None
+    ) -> list[Hit | Miss]:
+        flows = [self._lookup(asked, codec, threshold) for asked in batch]
+        try:
+            found = self._drive.run(together(flows))
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            found = [error] * len(batch)
+        return [self._outcome(o, q, codec) for o, q in zip(found, batch, strict=True)]
 
     async def alookup_many(
         self,
@@ -65,16 +74,23 @@ class ManyAtOnce(Asking):
     ) -> list[Hit | Miss]:
         """The same as `lookup_many`, without blocking the event loop."""
         outcomes: list[Hit | Miss] = []
+        how = (codec, similarity_threshold)
         for batch in batches(questions):
-            flows = [self._lookup(asked, codec, similarity_threshold) for asked in batch]
-            try:
-                found = await self._drive.arun(together(flows))
-            except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-                found = [error] * len(batch)
-            outcomes += [
-                self._outcome(o, q, codec, in_loop=True) for o, q in zip(found, batch, strict=True)
-            ]
+            if self._watch is not None:
+                outcomes += await self._watch.alookups(self._alook_at, batch, *how)
+            else:
+                outcomes += await self._alook_at(batch, *how)
         return outcomes
+
+    async def _alook_at(
+        self, batch: Sequence[Question | str], codec: Codec | None, threshold: float | None
+    ) -> list[Hit | Miss]:
+        flows = [self._lookup(asked, codec, threshold) for asked in batch]
+        try:
+            found = await self._drive.arun(together(flows))
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            found = [error] * len(batch)
+        return [self._outcome(o, q, codec, in_loop=True) for o, q in zip(found, batch, strict=True)]
 
     def store_many(
         self,
@@ -96,14 +112,22 @@ class ManyAtOnce(Asking):
         """
         stored: list[bool] = []
         for batch in batches(answered):
-            flows = self._stores(batch, codec, ttl)
-            wanted = [flow for flow in flows if flow is not None]
-            try:
-                done = self._drive.run(together(wanted))
-            except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-                done = [error] * len(wanted)
-            stored += self._stored(flows, done)
+            if self._watch is not None:
+                stored += self._watch.stores(self._keep_all, batch, codec, ttl)
+            else:
+                stored += self._keep_all(batch, codec, ttl)
         return stored
+
+    def _keep_all(
+        self, batch: Sequence[Answered], codec: Codec | None, ttl: TTL | Unset
+    ) -> list[bool]:
+        flows = self._stores(batch, codec, ttl)
+        wanted = [flow for flow in flows if flow is not None]
+        try:
+            done = self._drive.run(together(wanted))
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            done = [error] * len(wanted)
+        return self._stored(flows, done)
 
     async def astore_many(
         self,
@@ -115,14 +139,22 @@ class ManyAtOnce(Asking):
         """The same as `store_many`, without blocking the event loop."""
         stored: list[bool] = []
         for batch in batches(answered):
-            flows = self._stores(batch, codec, ttl)
-            wanted = [flow for flow in flows if flow is not None]
-            try:
-                done = await self._drive.arun(together(wanted))
-            except Exception as error:  # noqa: BLE001 - the cache never breaks the call
-                done = [error] * len(wanted)
-            stored += self._stored(flows, done)
+            if self._watch is not None:
+                stored += await self._watch.astores(self._akeep_all, batch, codec, ttl)
+            else:
+                stored += await self._akeep_all(batch, codec, ttl)
         return stored
+
+    async def _akeep_all(
+        self, batch: Sequence[Answered], codec: Codec | None, ttl: TTL | Unset
+    ) -> list[bool]:
+        flows = self._stores(batch, codec, ttl)
+        wanted = [flow for flow in flows if flow is not None]
+        try:
+            done = await self._drive.arun(together(wanted))
+        except Exception as error:  # noqa: BLE001 - the cache never breaks the call
+            done = [error] * len(wanted)
+        return self._stored(flows, done)
 
     def _outcome(
         self,

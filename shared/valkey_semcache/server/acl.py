@@ -26,6 +26,7 @@ ENTRIES = (
     *("+type", "+hset", "+hdel", "+persist", "+pexpire"),  # an entry
     "+exists",  # a promoted wording
     "+hsetnx",  # the cache's meta hash
+    *("+hincrby", "+hgetall"),  # the figures of the fleet, and who looks at them
 )
 """Entries, which are alike under both kinds of index."""
 

@@ -6,6 +6,7 @@ Rule of this file: it counts and tells the time; it does not know what failed.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Literal
 
 from valkey_semcache.locks import ForkLock
@@ -24,6 +25,7 @@ class Breaker:
         self._cooldown = cooldown
         self._failures = 0
         self._retry_at = 0.0
+        self.on_change: Callable[[Literal["open", "closed"]], None] | None = None
         self._lock = ForkLock()
 
     @property
@@ -32,6 +34,11 @@ class Breaker:
         if self._failures < self._limit:
             return "closed"
         return "open" if time.monotonic() < self._retry_at else "half-open"
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last call that came to an end was not answered."""
+        return self._failures > 0
 
     def allows(self) -> bool:
         """Whether a call may go through now."""
@@ -48,7 +55,10 @@ class Breaker:
     def succeeded(self) -> None:
         """A call was answered."""
         if self._failures:
+            was_open = self._failures >= self._limit
             self._failures = 0
+            if was_open and self.on_change is not None:
+                self.on_change("closed")
 
     def failed(self) -> None:
         """A call was not answered."""
@@ -56,3 +66,6 @@ class Breaker:
             self._failures += 1
             if self._failures >= self._limit:
                 self._retry_at = time.monotonic() + self._cooldown
+            opened = self._failures == self._limit
+        if opened and self.on_change is not None:
+            self.on_change("open")

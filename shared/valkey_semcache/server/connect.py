@@ -100,6 +100,17 @@ class Server:
         """The server in words, without secrets."""
         return address.shown(self._url) if self._url else "the given client's server"
 
+    @property
+    def answers(self) -> bool:
+        """Whether it answered when it was last asked, as far as is known, and runs if embedded."""
+        if self.breaker.failing:
+            return False
+        if not self._embedded:
+            return True
+        from valkey_semcache.server import embedded
+
+        return embedded.running(*self._embedded_server) is not None
+
     def client(self) -> Any:
         """The sync client."""
         if self._given is not None:
@@ -235,7 +246,8 @@ class _LoopClient:
 
 def decodes(client: Any) -> bool:
     """Whether a client turns replies into text (`decode_responses=True`)."""
-    holder = client.nodes_manager if isinstance(client, cluster.CLIENTS) else client.connection_pool
+    clustered = cluster.is_cluster_client(client)
+    holder = client.nodes_manager if clustered else client.connection_pool
     return bool(holder.connection_kwargs.get("decode_responses"))
 
 

@@ -19,7 +19,8 @@ _HEX = b"[0-9a-f]{%d}" % DIGEST_LENGTH
 def our_pattern(name: str) -> re.Pattern[bytes]:
     """Matches, as a whole, the keys that a cache of this name writes."""
     parts = (_literal(name), _HEX, _HEX, _HEX, _HEX, _HEX, _HEX)
-    return re.compile(b"%s:(?:meta|(?:lock:)?%s:%s:%s|log:%s:%s|quota:%s)" % parts)
+    shapes = b"meta|(?:lock:)?%s:%s:%s|log:%s:%s|quota:%s|stats:(?:total|[0-9]{1,12})"
+    return re.compile(b"%s:(?:" % parts[0] + shapes % parts[1:] + b")")
 
 
 def entry_pattern(name: str, embedding: str | None = None) -> re.Pattern[bytes]:
