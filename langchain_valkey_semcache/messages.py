@@ -22,6 +22,7 @@ _CHUNKS = {
     f"{kind}MessageChunk": name
     for kind, name in (("AI", "ai"), ("Human", "human"), ("System", "system"), ("Tool", "tool"))
 }
+_PLAIN = {"content", "type"}  # all that a message of text alone has
 _TOOL_CALLS = ("tool_calls", "invalid_tool_calls")
 # Blocks whose id was drawn at random when they came about. Elsewhere, as for a file or an image
 # made earlier, the id is the content.
@@ -50,6 +51,8 @@ def canonical_messages(messages: list[Message]) -> list[Message]:
 
 def _canonical(message: Message, numbers: dict[str, str]) -> Message:
     kwargs = message["kwargs"]
+    if kwargs.keys() == _PLAIN and isinstance(kwargs["content"], str):
+        return _named(message, dict(kwargs))
     for name in _TOOL_CALLS:
         if kwargs.get(name):
             _number(kwargs[name], numbers)
@@ -71,7 +74,12 @@ def _canonical(message: Message, numbers: dict[str, str]) -> Message:
             parts[name] = numbers.setdefault(value, f"#{len(numbers)}")
         else:
             parts[name] = value
-    kind = kwargs.get("type", "?")
+    return _named(message, parts)
+
+
+def _named(message: Message, parts: Message) -> Message:
+    """A message's parts with its kind."""
+    kind = message["kwargs"].get("type", "?")
     parts["type"] = _CHUNKS.get(kind, kind)
     # ChatMessage and its like carry a role of their own; the class tells them apart.
     path = message.get("id")

@@ -31,9 +31,9 @@ from valkey_semcache.flow.operations import (
 from valkey_semcache.gathering import Gathering
 from valkey_semcache.server.asking import Asked
 from valkey_semcache.server.cluster import (
-    CLIENTS,
     anodes_of,
     drop_connections,
+    is_cluster_client,
     lost_in_cluster,
     nodes_of,
 )
@@ -277,12 +277,12 @@ class Drive:
 
 def _no_transaction(client: Any) -> dict[str, bool]:
     """For `pipeline()`: cluster clients have no transactions to be told off."""
-    return {} if isinstance(client, CLIENTS) else {"transaction": False}
+    return {} if is_cluster_client(client) else {"transaction": False}
 
 
 def _names_no_node(client: Any, command: Command) -> bool:
     """Whether nothing in a command tells a cluster client where to send it."""
-    return isinstance(client, CLIENTS) and str(command.arguments[0]).startswith("FT.")
+    return is_cluster_client(client) and str(command.arguments[0]).startswith("FT.")
 
 
 def _scripted(commands: Sequence[Command | Script]) -> list[str]:
@@ -314,7 +314,7 @@ def _fill(
 
 def _without_node(client: Any, commands: Sequence[Command | Script]) -> list[tuple[int, Command]]:
     """The commands that no pipeline of a cluster client can send."""
-    if not isinstance(client, CLIENTS):
+    if not is_cluster_client(client):
         return []
     return [
         (number, command)

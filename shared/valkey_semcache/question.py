@@ -22,6 +22,9 @@ from valkey_semcache.text.features import Features, exact_features, own_features
 # A line that is indented, or a fence that `exact_features` does not read as code.
 _LAID_OUT = re.compile(r"\n[ \t]+\S|^~~~", re.MULTILINE)
 
+_REMEMBERED = 1024
+_SHORT = 4096  # characters that what is remembered may have
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -118,23 +121,31 @@ class Addressing:
         self.prefix = prefix
         self.digests = digests
         self.max_semantic_chars = max_semantic_chars
-        # The same few namespaces, models and identities come again and again.
-        self._recurring = lru_cache(maxsize=1024)(digests)
+        # The same few namespaces, models, identities and contexts come again and again, and a
+        # question at its look-up and at its store.
+        self._recurring = lru_cache(maxsize=_REMEMBERED)(digests)
+        self._known = lru_cache(maxsize=_REMEMBERED)(self._new_address)
         self.volatile = tuple(re.compile(pattern) for pattern in volatile)
         self._own_features = features
         self._failed = failed
 
     def address(self, question: Question, namespace: str) -> Address:
         """The address of `question`, in `namespace` unless it names one of its own."""
-        digests = self.digests
-        text, context, features, reason = self.parts(question)
         if question.namespace is not None:
             namespace = question.namespace
+        # A function of the app's may answer differently each time.
+        if self._own_features is None and _is_short(question):
+            return self._known(question, namespace)
+        return self._new_address(question, namespace)
+
+    def _new_address(self, question: Question, namespace: str) -> Address:
+        text, context, features, reason = self.parts(question)
+        digests = self._recurring if len(context) <= _SHORT else self.digests
         namespace_digest = self._recurring("namespace", namespace)
         identity_digest = self._recurring("identity", question.identity)
         family = digests("family", str(FORMAT), namespace_digest, identity_digest, context)
         scope = digests("scope", family, *features)
-        text_digest = digests("text", text)
+        text_digest = self.digests("text", text)
         return Address(
             key=f"{self.prefix}{scope}:{text_digest}",
             text=text,
@@ -215,6 +226,10 @@ class Addressing:
         if len(text) > self.max_semantic_chars:
             return f"the text is longer than max_semantic_chars={self.max_semantic_chars}"
         return ""
+
+
+def _is_short(question: Question) -> bool:
+    return len(question.context) + len(question.text) + len(question.identity) <= _SHORT
 
 
 def normalised(text: str) -> str:

@@ -6,6 +6,7 @@ for here, so that the rest of the package need not know.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import valkey.asyncio.cluster
@@ -18,6 +19,18 @@ from valkey_semcache.server.deadline import parser
 
 CLIENTS = (valkey.cluster.ValkeyCluster, valkey.asyncio.cluster.ValkeyCluster)
 REPLICA = valkey.cluster.REPLICA
+
+
+@cache
+def _is_one(kind: Any) -> bool:
+    return issubclass(kind, CLIENTS)
+
+
+def is_cluster_client(client: Any) -> bool:
+    """Whether it is one: asked at each command, so of each class only once."""
+    return _is_one(type(client))
+
+
 _QUESTION = ("INFO", "cluster")
 _MOST_FORMER = 32  # nodes; a task is done with one long before as many have followed
 
@@ -124,7 +137,7 @@ def async_cluster_client(arguments: dict[str, Any], max_reply_bytes: int) -> Any
 
 def nodes_of(client: Any) -> list[Any]:
     """The primaries of a cluster client; for a plain client one None, for itself."""
-    return list(client.get_primaries()) if isinstance(client, CLIENTS) else [None]
+    return list(client.get_primaries()) if is_cluster_client(client) else [None]
 
 
 async def anodes_of(client: Any) -> list[Any]:

@@ -18,7 +18,7 @@ from valkey.exceptions import ConnectionError as LostConnectionError
 from valkey.exceptions import ResponseError
 
 from valkey_semcache.flow.operations import Settle
-from valkey_semcache.server.cluster import CLIENTS, REPLICA, nodes_with
+from valkey_semcache.server.cluster import REPLICA, is_cluster_client, nodes_with
 
 
 class Settling:
@@ -62,7 +62,7 @@ class Settling:
         """Each search once for each node that holds one of the keys, with the node."""
         if not self._by_prefix:
             return
-        in_cluster = isinstance(client, CLIENTS)
+        in_cluster = is_cluster_client(client)
         seen: set[tuple[str | None, str]] = set()
         for key in keys:
             prefix = f"{key.rsplit(':', 2)[0]}:"

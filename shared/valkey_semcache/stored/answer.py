@@ -46,6 +46,7 @@ _KNOWN_FLAGS = COMPRESSED
 _MAGIC = b"sc"
 _HEAD = struct.Struct(">2sBB32sddB")
 _LENGTH = struct.Struct(">I")
+_decoded = json.JSONDecoder().decode  # made once, and for text: bytes it would look at first
 
 ALIAS_CODEC = "alias/1"
 """Codec of an entry that points to another wording's entry (see `Alias`)."""
@@ -106,9 +107,16 @@ class Envelope:
 
 
 def place_of(key: str) -> bytes:
-    """An entry's scope and text digest, off its key (`NAME:EMB:SCOPE:TEXT`), as 32 bytes."""
-    _, _, scope, text = key.split(":")
-    return bytes.fromhex(scope + text)
+    """An entry's scope and text digest, off its key (`NAME:EMB:SCOPE:TEXT`), as 32 bytes.
+
+    Raises:
+        UnreadableError: The key is not of that shape.
+    """
+    try:
+        _, _, scope, text = key.split(":")
+        return bytes.fromhex(scope + text)
+    except ValueError as error:
+        raise UnreadableError("The entry's key is none that a cache gives.") from error
 
 
 def unpack(
@@ -142,7 +150,7 @@ def unpack(
         end = start + header_length
         if version < 1 or end > len(data):
             raise UnreadableError("The stored envelope is cut short.")
-        private = json.loads(data[start:end])
+        private = _decoded(data[start:end].decode())
         content = data[end:]
         if flags & COMPRESSED:
             content = decompressed(content, max_answer_bytes)
@@ -218,11 +226,11 @@ def public_length(data: bytes) -> int:
 
 def _checked(envelope: Envelope) -> Envelope:
     """The envelope, if its private header holds what it should."""
-    usage = envelope.usage
+    question, usage = envelope.question, envelope.usage
     if (
         not isinstance(envelope.model, str)
-        or not isinstance(envelope.question, str | None)
-        or not isinstance(usage, dict | None)
+        or not (question is None or isinstance(question, str))
+        or not (usage is None or isinstance(usage, dict))
         or not all(type(count) is int for count in (usage or {}).values())
     ):
         raise UnreadableError("The stored envelope's header holds values of the wrong type.")

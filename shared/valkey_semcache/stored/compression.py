@@ -6,6 +6,8 @@ how long its content is, and that is looked at before anything is decompressed.
 
 from __future__ import annotations
 
+import threading
+
 import zstandard
 
 from valkey_semcache.errors import AnswerTooLargeError, UnreadableError
@@ -17,10 +19,20 @@ _WORTH = 0.9  # share of its length that compressed content may have at most
 _LEVEL = 3
 
 
+class _Own(threading.local):
+    """Each thread's own: neither is thread-safe, and making one costs more than using it."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_own = _Own()
+
+
 def compressed(content: bytes) -> bytes | None:
     """The content as one frame, or None where that saves less than a tenth."""
-    # A compressor is not thread-safe; a new one costs a few microseconds.
-    frame = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(content)
+    frame = _own.compressor.compress(content)
     return frame if len(frame) < _WORTH * len(content) else None
 
 
@@ -37,9 +49,7 @@ def decompressed(frame: bytes, most: int) -> bytes:
     """
     check_length(full_length(frame), most)
     try:
-        return zstandard.ZstdDecompressor().decompress(
-            frame, max_output_size=most, allow_extra_data=False
-        )
+        return _own.decompressor.decompress(frame, max_output_size=most, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise UnreadableError("The stored answer cannot be decompressed.") from error
 

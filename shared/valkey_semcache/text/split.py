@@ -30,6 +30,8 @@ _MATERIAL = re.compile(
     r"|background|article|text)[ \t]*(?::|is below)",
     re.IGNORECASE | re.MULTILINE,
 )
+# Without one of these there is nothing of the above to be found.
+_SIGNS = re.compile(r"[:#<]|is below", re.IGNORECASE)
 _OBSERVATION = re.compile(r"^[ \t]*observation[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
@@ -60,6 +62,8 @@ def split_prompt(prompt: str) -> Split:
     observations, several lines. (Measured with MiniLM: a line of 80 characters before them
     makes unrelated questions 0.93 alike on average.)
     """
+    if not _SIGNS.search(prompt):
+        return _plain(prompt)
     if _OBSERVATION.search(prompt):
         return Split(prompt, exact_reason="the prompt holds an agent's observation")
     if labels := list(_QUESTION.finditer(prompt)):
@@ -70,7 +74,11 @@ def split_prompt(prompt: str) -> Split:
         return _last_turn(prompt, turns)
     if _MATERIAL.search(prompt):
         return Split(prompt, exact_reason="the prompt holds material, but no labelled question")
-    if "\n" in prompt.strip():
+    return _plain(prompt)
+
+
+def _plain(prompt: str) -> Split:
+    if "\n" in prompt and "\n" in prompt.strip():
         return Split(prompt, exact_reason="the prompt has several lines and no label")
     return Split(prompt)
 
