@@ -119,7 +119,8 @@ class Entries:
         self._counters.warn(
             kind, "An entry of the cache was unreadable and is removed: %s", error or "wrong type"
         )
-        yield Command("UNLINK", key)
+        # A key of other bytes than ASCII is somebody else's, as the search index gave it.
+        yield Command("UNLINK", key if key.isascii() else key.encode("utf-8", "surrogateescape"))
 
 
 def is_rejected(address: Address, rejected: bytes | None) -> bool:

@@ -117,10 +117,11 @@ class Flows:
     ) -> Flow[Hit | Miss]:
         count, judge = CANDIDATES, self._policy.judge
         hearing = None if judge is None else Hearing(judge, self._counters, codec)
+        until = time.monotonic() + self._index_settings.timeout
         while True:
             index, candidates = yield from self._nearest(address, vector, count)
             outcome, passed_over = yield from self._chosen(
-                address, vector, index, candidates, codec, threshold, hearing
+                address, vector, index, candidates, codec, threshold, hearing, until
             )
             if isinstance(outcome, Hit) or passed_over < count or count >= _MOST:
                 return outcome
@@ -148,15 +149,23 @@ class Flows:
         codec: Codec,
         threshold: float,
         hearing: Hearing | None,
+        until: float,
     ) -> Flow[tuple[Hit | Miss, int]]:
         """The first candidate that may be served, or why none may; and how many were passed
-        over for another reason than being too far away."""
+        over for another reason than being too far away.
+
+        Each that is passed over may cost a command or two, and somebody may have written
+        thousands that are none: from `until` on, by the monotonic clock, no more are looked at.
+        """
         reason: MissReason = "no_neighbour"
         detail = "nothing is stored in this scope"
         nearest: Neighbour | None = None
         passed_over = guarded = 0
         for candidate in candidates:
             passed_over += 1
+            if passed_over > CANDIDATES and time.monotonic() > until:
+                detail = detail if nearest else "those near could not be read, and time is up"
+                return self._miss(address, reason, detail, nearest), 0
             if not candidate.key.startswith(address.key[: -len(address.text_digest)]):
                 continue
             fields = candidate.fields

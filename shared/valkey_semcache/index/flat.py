@@ -197,16 +197,16 @@ def _uncounted(served_by: str) -> None:
 def _read_log(log: str, start: str) -> Flow[list[tuple[bytes, int]]]:
     """Members and versions from `start` on, in order; the token is the last, if there is a log.
 
-    RESP2 gives a flat list and scores as text, RESP3 pairs and floats.
+    RESP2 gives a flat list and scores as text, RESP3 pairs and floats. What no cache writes (other
+    bytes than ASCII, scores without end) is passed over.
     """
     command = Command("ZRANGE", log, start, "+inf", "BYSCORE", "WITHSCORES")
     reply: list[Any] = (yield from unless_wrong_type(command)) or []
-    if reply and isinstance(reply[0], list | tuple):
-        pairs = [(member, int(float(score))) for member, score in reply]
-    else:
-        pairs = [
-            (member, int(float(score)))
-            for member, score in zip(reply[::2], reply[1::2], strict=True)
-        ]
+    nested = bool(reply) and isinstance(reply[0], list | tuple)
+    scored = reply if nested else zip(reply[::2], reply[1::2], strict=True)
+    try:
+        pairs = [(member, int(float(score))) for member, score in scored if member.isascii()]
+    except OverflowError:
+        return []
     # A log without its token is none of ours to continue.
     return pairs if pairs and pairs[-1][0].startswith(b"~") else []

@@ -103,7 +103,7 @@ def open_index(
     stored = yield from unless_wrong_type(Command("HMGET", settings.meta_key, *fields))
     round_trip = time.perf_counter() - started
     stored_format, stored_kind, stored_dimension, generation = stored or (None,) * len(fields)
-    if not all(value is None or value.isdigit() for value in (stored_format, *stored[2:])):
+    if not all(value is None or _is_number(value) for value in (stored_format, *stored[2:])):
         raise UnreadableError(
             f"The hash {settings.meta_key!r} holds no numbers where format, dimension or "
             "generation should be. clear() the cache, or give it another name=."
@@ -113,7 +113,7 @@ def open_index(
             f"The cache {settings.name!r} has format {int(stored_format)}; this release writes "
             f"{FORMAT}. Update valkey-semcache, or give the cache another name=."
         )
-    kind, info = yield from _kind(settings, stored_kind and stored_kind.decode())
+    kind, info = yield from _kind(settings, stored_kind and stored_kind.decode(errors="replace"))
     if stored_dimension is not None and int(stored_dimension) != dimension:
         raise dimension_mismatch(int(stored_dimension), dimension, settings.model)
     meta = Script(
@@ -135,6 +135,11 @@ def open_index(
     if None in (stored_format, stored_kind, stored_dimension):
         yield meta
     return index
+
+
+def _is_number(value: bytes) -> bool:
+    """Whether it is written as the numbers of the meta hash are."""
+    return value.isdigit() and len(value) < 19
 
 
 def _pair(

@@ -106,6 +106,10 @@ LOG = Source("""
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'zset' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+if #last > 0 and (string.sub(last[1], 1, 1) ~= '~' or tonumber(last[2]) > 2^52) then
+  redis.call('UNLINK', KEYS[1])
+  last = {}
+end
 local token, before, left = '~' .. ARGV[1], 0, -2
 if #last > 0 then
   token, before = last[1], tonumber(last[2])
@@ -126,7 +130,8 @@ return {before, version}
 
 ARGV: a token, used if the log is begun by this call; the entry's TTL in ms or 0; its text
 digest. The token's member carries the newest version as its score, and since `~` sorts after
-every hex digit it is always the last member. The log outlives all its entries.
+every hex digit it is always the last member; a log of which that is not so is begun anew. The
+log outlives all its entries.
 
 A version is the server's time in microseconds, or one more than the one before. A count would do
 until a failover: a replica that takes over without the last writes would give the same versions

@@ -334,7 +334,9 @@ def _candidates(reply: Any, *, with_fields: bool = True) -> list[Candidate]:
         distance = fields.pop(b"d", None)
         if distance is not None and (b"p" in fields or not with_fields):
             own = fields if with_fields else None
-            found.append(Candidate(key.decode(), similarity_of(float(distance)), own))
+            # A key of other bytes than ASCII is none of ours, and goes as what cannot be read does.
+            name = key.decode("utf-8", "surrogateescape")
+            found.append(Candidate(name, similarity_of(float(distance)), own))
     found.sort(key=lambda candidate: -candidate.similarity)
     return found
 
