@@ -1,4 +1,4 @@
-"""README and docs/ say what is there: links, commands, extras, pictures, tokens."""
+"""README and docs/ say what is there: links, commands, extras, figures, pictures, tokens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import typer.main
+from readme_renderer import markdown
 
 from valkey_semcache.cli.app import app
+from valkey_semcache.offline import MiniLM
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -80,6 +82,57 @@ def test_every_extra_and_target_that_is_shown_is_there() -> None:
     targets = re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in shown("make "):
         assert line.split()[1] in targets
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The figures of a page's tables by a row's name, as the first that has it says them."""
+    found: dict[str, list[str]] = {}
+    for line in (ROOT / page).read_text().splitlines():
+        if line.startswith("| "):
+            name, *cells = (cell.strip(" *") for cell in line.strip("| ").split("|"))
+            found.setdefault(name, cells)
+    return found
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/precision.md"])
+def test_the_figures_of_precision_are_those_of_the_report(page: str) -> None:
+    measured = rows("benchmarks/PRECISION.md")
+    ours = {
+        "the raw prompt embedded, as langchain-redis does": "the raw prompt",
+        "the question's text embedded": "the question's text",
+        "and exact features": "+ exact features",
+        "and guards: the defaults": "+ guards (the defaults)",
+        "and the guard `names`": "+ the guard `names`",
+    }
+    told = rows(page)
+    for name, theirs in ours.items():
+        assert told[name] == measured[theirs][-2:], name
+
+
+def test_what_each_feature_and_guard_saves_is_that_of_the_report() -> None:
+    measured, told = rows("benchmarks/PRECISION.md"), rows("docs/precision.md")
+    named = [name for name in told if name.startswith(("features:", "guard:"))]
+    assert len(named) == 10
+    for name in named:
+        assert told[name] == measured[name][:6], name
+
+
+def test_the_figures_of_sizing_are_those_of_the_report() -> None:
+    measured, told = rows("benchmarks/SIZING.md"), rows("docs/sizing.md")
+    for dimensions in ("384", "768", "1,536", "3,072"):
+        assert told[dimensions] == [cell.split(" ")[0] for cell in measured[dimensions]]
+
+
+def test_what_differs_in_direction_only_is_as_near_as_the_documents_say() -> None:
+    there, back = MiniLM().embed(["from Paris to Rome", "from Rome to Paris"])
+    assert float(there @ back) > 0.99
+
+
+def test_the_readme_renders_where_packages_are_shown() -> None:
+    shown = markdown.render((ROOT / "README.md").read_text())
+    assert shown is not None
+    assert shown.count("<table>") == (ROOT / "README.md").read_text().count("\n|---")
+    assert "<img" in shown
 
 
 def test_pictures_fetch_nothing() -> None:
