@@ -22,13 +22,14 @@ REPLICA = valkey.cluster.REPLICA
 
 
 @cache
-def _is_one(kind: Any) -> bool:
+def _is_one(kind: type) -> bool:
     return issubclass(kind, CLIENTS)
 
 
 def is_cluster_client(client: Any) -> bool:
     """Whether it is one: asked at each command, so of each class only once."""
-    return _is_one(type(client))
+    kind: Any = type(client)
+    return _is_one(kind)
 
 
 _QUESTION = ("INFO", "cluster")
