@@ -6,12 +6,13 @@ reports say is taken from there, with links that fit the site; the commands desc
 
 from __future__ import annotations
 
+import importlib
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,8 +39,11 @@ def on_files(files: Files, config: Any) -> Files:
         if path.suffix in (".md", ".png"):
             name = f"benchmarks/{path.name}"
             files.append(File.generated(config, name, abs_src_path=str(path)))
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        files.append(File.generated(config, f"notebooks/{path.name}", abs_src_path=str(path)))
+    for path in [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("examples/*.py")]:
+        name = path.relative_to(ROOT).as_posix()
+        files.append(
+            File.generated(config, name, abs_src_path=str(path), inclusion=InclusionLevel.INCLUDED)
+        )
     return files
 
 
@@ -48,7 +52,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     name = page.file.src_uri
     if page.file.generated_by is None:
         markdown = to_site(markdown, f"docs/{name}", name)
-    return f"{markdown}\n\n{commands()}\n" if name == "cli.md" else markdown
+    if name == "cli.md":
+        return f"{markdown}\n\n{commands()}\n"
+    return f"{markdown}\n\n{the_rest(markdown)}\n" if name.startswith("api/") else markdown
 
 
 def readme_pages() -> dict[str, str]:
@@ -114,6 +120,18 @@ def commands() -> str:
             "| argument | what it does |\n|---|---|\n" + "\n".join(rows)
         )
     return "\n\n".join(parts)
+
+
+def the_rest(page: str) -> str:
+    """What a package exports beside that which its page names: errors last."""
+    package, named = page.split("::: ")[1].split(".")[0], re.findall(r"^::: (\S+)", page, re.M)
+    rest = [
+        f"{package}.{name}"
+        for name in importlib.import_module(package).__all__
+        if f"{package}.{name}" not in named
+    ]
+    rest.sort(key=lambda name: name.endswith("Error"))
+    return "\n\n".join(f"::: {name}" for name in rest)
 
 
 def cell(text: str) -> str:
