@@ -24,6 +24,7 @@ from langchain_valkey_semcache.embeddings import embedding_model
 from langchain_valkey_semcache.explaining import Explaining
 from langchain_valkey_semcache.prompt import Context
 from langchain_valkey_semcache.removing import Removing
+from langchain_valkey_semcache.telling import apassed_on, passed_on
 from langchain_valkey_semcache.warming import Warming
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
 from valkey_semcache.errors import UnknownTenantError
@@ -157,17 +158,19 @@ class ValkeySemanticCache(Warming, Explaining, Removing):
 
     def lookup(self, prompt: str, llm_string: str) -> list[Any] | None:
         """The stored generations for this prompt or one that means the same, or None."""
-        question = self._question(prompt, llm_string)
-        if question is None:
-            return None
-        return self._given(self.core.lookup(question), prompt, llm_string, question)
+        with passed_on(self.core):
+            question = self._question(prompt, llm_string)
+            if question is None:
+                return None
+            return self._given(self.core.lookup(question), prompt, llm_string, question)
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Any] | None:
         """The same as `lookup`, without blocking the event loop."""
-        question = self._question(prompt, llm_string)
-        if question is None:
-            return None
-        return self._given(await self.core.alookup(question), prompt, llm_string, question)
+        async with apassed_on(self.core):
+            question = self._question(prompt, llm_string)
+            if question is None:
+                return None
+            return self._given(await self.core.alookup(question), prompt, llm_string, question)
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Keep a model's answer, unless it is empty, cut off, or a call for a tool."""
@@ -207,23 +210,25 @@ class ValkeySemanticCache(Warming, Explaining, Removing):
         self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE
     ) -> tuple[Question, Any] | None:
         """`update`, and what it kept, or would have kept if Valkey could be reached."""
-        stores = self._to_store(prompt, llm_string, return_val)
-        if stores is None:
-            return None
-        question, answer, how = stores
-        self.core.store(question, answer, **how)
-        return question, answer
+        with passed_on(self.core):
+            stores = self._to_store(prompt, llm_string, return_val)
+            if stores is None:
+                return None
+            question, answer, how = stores
+            self.core.store(question, answer, **how)
+            return question, answer
 
     async def akept(
         self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE
     ) -> tuple[Question, Any] | None:
         """The same as `kept`, without blocking the event loop."""
-        stores = self._to_store(prompt, llm_string, return_val)
-        if stores is None:
-            return None
-        question, answer, how = stores
-        await self.core.astore(question, answer, **how)
-        return question, answer
+        async with apassed_on(self.core):
+            stores = self._to_store(prompt, llm_string, return_val)
+            if stores is None:
+                return None
+            question, answer, how = stores
+            await self.core.astore(question, answer, **how)
+            return question, answer
 
     def shared(self, question: Question, content: bytes) -> list[Any]:
         """Generations that the same call gave to another one, marked as a hit's."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.language_models import BaseChatModel
 
+from langchain_valkey_semcache.telling import of_run
 from valkey_semcache import Question
 from valkey_semcache.coalesce import Lead, Wait
 
@@ -106,6 +107,7 @@ class CallCache(BaseCache):
         self.streams = streams
         self.shared = shared
         self.hit = False
+        self.run_manager: Any = None  # of the model's run, once it is known
         self._cache: ValkeySemanticCache | None = None
         self._lead: Lead | None = None
 
@@ -129,7 +131,8 @@ class CallCache(BaseCache):
             if isinstance(turn, Wait) and turn.wait():
                 found = self._cache.lookup(prompt, llm_string)
                 return self._seen(self._shared(question, turn) if found is None else found)
-        return self._seen(self._cache.lookup(prompt, llm_string))
+        with of_run(self.run_manager):
+            return self._seen(self._cache.lookup(prompt, llm_string))
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """The same as `lookup`, without blocking the event loop."""
@@ -143,17 +146,20 @@ class CallCache(BaseCache):
             if isinstance(turn, Wait) and await turn.awaited():
                 found = await self._cache.alookup(prompt, llm_string)
                 return self._seen(self._shared(question, turn) if found is None else found)
-        return self._seen(await self._cache.alookup(prompt, llm_string))
+        with of_run(self.run_manager):
+            return self._seen(await self._cache.alookup(prompt, llm_string))
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Keep the answer; those who wait for it look it up, or share it in an outage."""
         if self._cache is not None:
-            self._finish(self._cache.kept(prompt, llm_string, return_val))
+            with of_run(self.run_manager):
+                self._finish(self._cache.kept(prompt, llm_string, return_val))
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """The same as `update`, without blocking the event loop."""
         if self._cache is not None:
-            self._finish(await self._cache.akept(prompt, llm_string, return_val))
+            with of_run(self.run_manager):
+                self._finish(await self._cache.akept(prompt, llm_string, return_val))
 
     def skip(self, reason: str) -> None:
         """Count an answer that is not stored."""

@@ -91,6 +91,7 @@ class CachedModel(_Model):
         if config is None:
             config = ensure_config(_config_of(run_manager))
         with CallCache(shared, model, config) as call:
+            call.run_manager = run_manager
             ask = super(CachedModel, _view(model, call))._generate_with_cache
             result: ChatResult = ask(messages, stop, run_manager, **kwargs)
         if call.hit and model._is_heard(False, run_manager, kwargs):
@@ -108,6 +109,7 @@ class CachedModel(_Model):
         if config is None:
             config = ensure_config(_config_of(run_manager))
         with CallCache(shared, model, config) as call:
+            call.run_manager = run_manager
             ask = super(CachedModel, _view(model, call))._agenerate_with_cache
             result: ChatResult = await ask(messages, stop, run_manager, **kwargs)
         if call.hit and model._is_heard(True, run_manager, kwargs):

@@ -36,6 +36,7 @@ def stream(
         source: The model's stream, not begun.
         run_manager: Told of each replayed chunk, as models do; may be None.
     """
+    call.run_manager = run_manager
     with call, _closed(source):
         if (found := call.lookup(prompt, llm_string)) is not None:
             for chunk in replayed(found[0]):
@@ -71,6 +72,7 @@ async def astream(
     run_manager: Any,
 ) -> AsyncGenerator[ChatGenerationChunk, None]:
     """The same as `stream`, without blocking the event loop."""
+    call.run_manager = run_manager
     with call:
         async with _aclosed(source):
             if (found := await call.alookup(prompt, llm_string)) is not None:

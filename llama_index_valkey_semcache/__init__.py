@@ -7,6 +7,8 @@ belongs in `valkey_semcache`.
 from llama_index_valkey_semcache.cache import ValkeySemanticCache
 from llama_index_valkey_semcache.embeddings import MiniLMEmbedding
 from llama_index_valkey_semcache.events import (
+    SemanticCacheBreakerEvent,
+    SemanticCacheErrorEvent,
     SemanticCacheHitEvent,
     SemanticCacheMissEvent,
     SemanticCacheStoreEvent,
@@ -16,6 +18,8 @@ from llama_index_valkey_semcache.query_engine import SemanticCacheQueryEngine
 
 __all__ = [
     "MiniLMEmbedding",
+    "SemanticCacheBreakerEvent",
+    "SemanticCacheErrorEvent",
     "SemanticCacheHitEvent",
     "SemanticCacheLLM",
     "SemanticCacheMissEvent",

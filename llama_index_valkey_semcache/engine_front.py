@@ -115,11 +115,11 @@ class EngineFront:
         try:
             return self._read(bundle)
         except UnknownCorpusError as error:
-            events.looked_up(self.cache.missed(str(error)))
+            self._missed(str(error))
             return None
         except UnknownTenantError as error:
             self.cache.of_nobody(error)
-            events.looked_up(self.cache.missed(str(error)))
+            self._missed(str(error))
             return None
         except Exception as error:  # noqa: BLE001 - whatever it holds, the query goes on
             self._warn(
@@ -129,7 +129,7 @@ class EngineFront:
                 type(self.engine).__name__,
                 error,
             )
-            events.looked_up(self.cache.missed(f"{type(error).__name__}: {error}"))
+            self._missed(f"{type(error).__name__}: {error}")
             return None
 
     def explained(self, bundle: QueryBundle) -> AskedEngine | Explanation:
@@ -187,14 +187,16 @@ class EngineFront:
     def keep(self, asked: AskedEngine, response: Any) -> None:
         """Store an engine's response, if it is one to give to others."""
         if self._worth_keeping(asked, response):
-            stored = self.cache.store(asked.question, response, **self._how(asked))
-            self._kept(asked, stored)
+            with events.passed_on(self.cache):
+                self.cache.store(asked.question, response, **self._how(asked))
+            self._kept(asked)
 
     async def akeep(self, asked: AskedEngine, response: Any) -> None:
         """The same as `keep`, without blocking the event loop."""
         if self._worth_keeping(asked, response):
-            stored = await self.cache.astore(asked.question, response, **self._how(asked))
-            self._kept(asked, stored)
+            with events.passed_on(self.cache):
+                await self.cache.astore(asked.question, response, **self._how(asked))
+            self._kept(asked)
 
     def recorded(
         self, asked: AskedEngine, response: StreamingResponse, chunks: Iterator[str]
@@ -265,14 +267,17 @@ class EngineFront:
             return "should_store raised"
 
     def _skip(self, reason: str) -> None:
-        self.cache.skip(reason)
-        events.kept(False, reason)
+        with events.passed_on(self.cache):
+            self.cache.skip(reason)
+
+    def _missed(self, detail: str) -> None:
+        with events.passed_on(self.cache):
+            self.cache.missed(detail)
 
     def _how(self, asked: AskedEngine) -> dict[str, Any]:
         return {"codec": asked.codec, "ttl": self.ttl, "usage": dict(asked.heard.usage)}
 
-    def _kept(self, asked: AskedEngine, stored: bool) -> None:
-        events.kept(stored, "" if stored else "it cannot be stored, or the cache failed")
+    def _kept(self, asked: AskedEngine) -> None:
         if self._compared:
             return
         self._compared = True

@@ -86,7 +86,7 @@ class Front:
             question = cache.settled(self._question(read, call))
         except UnknownTenantError as error:
             cache.of_nobody(error)
-            events.looked_up(cache.missed(str(error)))
+            self._missed(cache, str(error))
             return None
         except Exception as error:  # noqa: BLE001 - whatever they hold, the call goes on
             self._warn(
@@ -96,7 +96,7 @@ class Front:
                 type(self.llm).__name__,
                 error,
             )
-            events.looked_up(cache.missed(f"{type(error).__name__}: {error}"))
+            self._missed(cache, f"{type(error).__name__}: {error}")
             return None
         return Asked(question, codec)
 
@@ -134,21 +134,23 @@ class Front:
         """A stored answer, or None."""
         if asked is None or self.cache is None:
             return None
-        return _found(
-            self.cache.lookup(
-                asked.question, codec=asked.codec, similarity_threshold=self.settings.threshold
-            )
-        )
+        how: dict[str, Any] = {
+            "codec": asked.codec,
+            "similarity_threshold": self.settings.threshold,
+        }
+        with events.passed_on(self.cache):
+            return _found(self.cache.lookup(asked.question, **how))
 
     async def afind(self, asked: Asked | None) -> Any:
         """The same as `find`, without blocking the event loop."""
         if asked is None or self.cache is None:
             return None
-        return _found(
-            await self.cache.alookup(
-                asked.question, codec=asked.codec, similarity_threshold=self.settings.threshold
-            )
-        )
+        how: dict[str, Any] = {
+            "codec": asked.codec,
+            "similarity_threshold": self.settings.threshold,
+        }
+        with events.passed_on(self.cache):
+            return _found(await self.cache.alookup(asked.question, **how))
 
     # What is kept
 
@@ -162,15 +164,17 @@ class Front:
         """
         if asked is None or self.cache is None or not self._worth_keeping(answer, heard):
             return
-        stored = self.cache.store(asked.question, answer, **self._how(asked, answer, heard))
-        self._kept(asked, stored)
+        with events.passed_on(self.cache):
+            self.cache.store(asked.question, answer, **self._how(asked, answer, heard))
+        self._kept(asked)
 
     async def akeep(self, asked: Asked | None, answer: Any, heard: Heard | None = None) -> None:
         """The same as `keep`, without blocking the event loop."""
         if asked is None or self.cache is None or not self._worth_keeping(answer, heard):
             return
-        stored = await self.cache.astore(asked.question, answer, **self._how(asked, answer, heard))
-        self._kept(asked, stored)
+        with events.passed_on(self.cache):
+            await self.cache.astore(asked.question, answer, **self._how(asked, answer, heard))
+        self._kept(asked)
 
     # Streams
 
@@ -223,8 +227,12 @@ class Front:
 
     def _skip(self, reason: str) -> None:
         if self.cache is not None:
-            self.cache.skip(reason)
-        events.kept(False, reason)
+            with events.passed_on(self.cache):
+                self.cache.skip(reason)
+
+    def _missed(self, cache: SemanticCache, detail: str) -> None:
+        with events.passed_on(cache):
+            cache.missed(detail)
 
     def _how(self, asked: Asked, answer: Any, heard: Heard | None) -> dict[str, Any]:
         how: dict[str, Any] = {
@@ -236,8 +244,7 @@ class Front:
             how["exact_only"] = True
         return how
 
-    def _kept(self, asked: Asked, stored: bool) -> None:
-        events.kept(stored, "" if stored else "it cannot be stored, or the cache failed")
+    def _kept(self, asked: Asked) -> None:
         with suppress(UnnamableError):  # it could be named before
             self._warn_of_changes(asked)
 
@@ -274,5 +281,4 @@ class Front:
 
 
 def _found(outcome: Hit | Miss) -> Any:
-    events.looked_up(outcome)
     return marked(outcome) if isinstance(outcome, Hit) else None

@@ -157,10 +157,9 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
         asked = front.asked(query_bundle)
         if asked is None:
             return mark(self._query_engine.query(query_bundle), None)
-        outcome = front.cache.lookup(
-            asked.question, codec=asked.codec, similarity_threshold=front.threshold
-        )
-        events.looked_up(outcome)
+        how: dict[str, Any] = {"codec": asked.codec, "similarity_threshold": front.threshold}
+        with events.passed_on(front.cache):
+            outcome = front.cache.lookup(asked.question, **how)
         if isinstance(outcome, Hit):
             return given(outcome)
         with asked.heard.listening():
@@ -176,10 +175,9 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
         asked = front.asked(query_bundle)
         if asked is None:
             return mark(await self._query_engine.aquery(query_bundle), None)
-        outcome = await front.cache.alookup(
-            asked.question, codec=asked.codec, similarity_threshold=front.threshold
-        )
-        events.looked_up(outcome)
+        how: dict[str, Any] = {"codec": asked.codec, "similarity_threshold": front.threshold}
+        with events.passed_on(front.cache):
+            outcome = await front.cache.alookup(asked.question, **how)
         if isinstance(outcome, Hit):
             return agiven(outcome)
         with asked.heard.listening():

@@ -32,6 +32,7 @@ from valkey_semcache.methods.indexing import Indexing
 from valkey_semcache.methods.moving import Moving
 from valkey_semcache.methods.one_call import OneCall
 from valkey_semcache.methods.removing import Removing
+from valkey_semcache.methods.sampling import DrawingPairs
 from valkey_semcache.options import (
     TTL,
     checked_choice,
@@ -70,7 +71,7 @@ from valkey_semcache.telemetry.watching import watched
 from valkey_semcache.text.features import Features, checked_features
 
 
-class SemanticCache(OneCall, Filling, Explaining, Moving, Indexing, Removing, Fleet):
+class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing, Removing, Fleet):
     """Answers kept in Valkey, found by their question's words or by their meaning.
 
     Nothing is connected or asked before the first use. Look-ups and stores never raise for
@@ -406,10 +407,6 @@ class SemanticCache(OneCall, Filling, Explaining, Moving, Indexing, Removing, Fl
         if self._reporter is not None and self._reporter.behind:
             await asyncio.to_thread(self._reporter.flush)
         await self._server.aclose()
-
-    def _index_kind(self) -> str | None:
-        index = self._flows.index
-        return None if index is None else index.kind
 
     def _hidden(self, model: str) -> str:
         """A model's name where models are encrypted: the same in all processes with the key."""

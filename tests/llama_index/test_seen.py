@@ -25,9 +25,11 @@ from llama_index_valkey_semcache import (
 )
 from llama_index_valkey_semcache import events as ours
 from tests.conftest import Way
+from tests.embedders import HashingEmbedder
 from tests.llama_index.models import STREAMS_OBJECTS, EchoLLM
 from tests.llama_index.test_structured import Said
 from tests.servers import Served
+from valkey_semcache import SemanticCache
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"
@@ -126,8 +128,10 @@ async def test_events_tell_why_nothing_was_stored(
 
 
 def test_no_event_is_built_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ours, "SemanticCacheStoreEvent", None)  # would raise
-    ours.kept(True)
+    monkeypatch.setattr(ours, "collecting", None)  # would raise
+    cache = SemanticCache(HashingEmbedder(), "valkey://127.0.0.1:1")
+    with ours.passed_on(cache):
+        cache.skip("no reason")
 
 
 async def test_hits_emit_no_event_of_an_llm_and_misses_those_of_the_model(

@@ -68,6 +68,11 @@ class Core:
             self._watch.missed(miss)
         return miss
 
+    def hear(self) -> None:
+        """Have events gathered (`telemetry.events.collecting`) where nobody else watches too."""
+        if self._watch is None:
+            self._watch = Watch(self._name, self._counters, self._index_kind, None, None, None)
+
     def failed(self, doing: str, error: Exception) -> None:
         """Count and log an error of the app's own while `doing`; the call goes on."""
         self._counters.failed(doing, error)
@@ -124,6 +129,10 @@ class Core:
             raise error
 
     # Steps shared by the sync and the async methods
+
+    def _index_kind(self) -> str | None:
+        index = self._flows.index
+        return None if index is None else index.kind
 
     def _address(self, question: Question | str) -> Address:
         question = _question(question)
