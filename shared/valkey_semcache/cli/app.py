@@ -200,16 +200,20 @@ def import_(
 @app.command(epilog="Example: semcache tune pairs.csv --cache app.main:cache --precision 0.98")
 def tune(
     pairs: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="CSV with a header, or JSONL: a, b, same (yes or no); or question, group.",
             exists=True,
             dir_okay=False,
         ),
-    ],
+    ] = None,
     cache: Annotated[
         str | None,
         typer.Option(help="The app's cache, as module:object; without it MiniLM and the defaults."),
+    ] = None,
+    live: Annotated[
+        int | None,
+        typer.Option(help="Instead of a file: label so many near pairs of the cache now.", min=1),
     ] = None,
     precision: Annotated[
         float, typer.Option(help="The share of right answers that is wanted.")
@@ -220,9 +224,44 @@ def tune(
     """Find a similarity threshold on labelled questions, with the cache's own rules.
 
     Shows precision, recall and wrong answers by threshold, and the lowest threshold that has the
-    wanted precision. The exit code is 1 if none has. Nothing is looked up or stored.
+    wanted precision. The exit code is 1 if none has. Nothing is stored, and looked up only with
+    --live.
     """
     from valkey_semcache.cli import tune
 
-    if not tune.run(pairs, cache, precision, confidence, png):
+    if not tune.run(pairs, cache, live, precision, confidence, png):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: semcache sample pairs.csv --cache app.main:cache --count 50")
+def sample(
+    cache: Annotated[str, typer.Option(help="The app's cache, as module:object.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Where labels go, CSV or JSONL; added to. Without it pairs are listed.",
+            dir_okay=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Pairs at most.", min=1)] = 50,
+    around: Annotated[
+        float | None, typer.Option(help="The similarity meant; by default the threshold.")
+    ] = None,
+    width: Annotated[float, typer.Option(help="How far from it pairs may lie.")] = 0.1,
+    entries: Annotated[
+        int, typer.Option(help="Stored questions that are looked at, drawn at random.", min=2)
+    ] = 500,
+    namespace: Annotated[str | None, typer.Option(help="Only this tenant's questions.")] = None,
+    seed: Annotated[int | None, typer.Option(help="To draw the same pairs again.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="List the pairs as JSON.")] = False,
+) -> None:
+    """Draw near pairs of stored questions, to label them in the terminal for semcache tune.
+
+    Each pair is asked about: does one answer do for both? Yes, no, skip or quit, by one key. Labels
+    are in the file at once; the next time the same pairs are not asked about again. The questions'
+    texts must be kept (store_questions), and are shown. Nothing is written into the cache.
+    """
+    from valkey_semcache.cli import sample
+
+    drawn = {"count": count, "around": around, "width": width, "entries": entries}
+    sample.run(file, cache, as_json=as_json, **drawn, namespace=namespace, seed=seed)

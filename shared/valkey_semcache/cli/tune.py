@@ -8,23 +8,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from valkey_semcache.cache import SemanticCache
 from valkey_semcache.cli.objects import loaded
 from valkey_semcache.errors import ConfigurationError
-from valkey_semcache.precision.labelled import read
+from valkey_semcache.precision.labelled import Labelled, read
 from valkey_semcache.precision.tuning import Tuning, tune
 
 
 def run(
-    pairs: Path, cache: str | None, precision: float, confidence: float, png: Path | None
+    pairs: Path | None,
+    cache: str | None,
+    live: int | None,
+    precision: float,
+    confidence: float,
+    png: Path | None,
 ) -> bool:
     """Show the figures; whether a threshold for the wanted precision was found."""
-    labelled = read(pairs)
-    tuning = tune(labelled, _cache(cache), confidence)
     console = Console(highlight=False, soft_wrap=True)
+    labelled = _live(cache, live, console) if pairs is None else read(pairs)
+    tuning = tune(labelled, _cache(cache), confidence)
     console.print(_table(tuning))
     if png is not None:
         tuning.plot().savefig(png, dpi=110)
@@ -32,6 +38,19 @@ def run(
     found = tuning.threshold_for(precision)
     console.print(_advice(tuning, precision, found))
     return found is not None
+
+
+def _live(name: str | None, count: int | None, console: Console) -> list[Labelled]:
+    """Pairs of a live cache, labelled here and now."""
+    if name is None or count is None:
+        raise ConfigurationError(
+            "There is nothing to tune with: name a file of labelled questions, or --cache "
+            "module:object and --live COUNT to label pairs of a live cache now."
+        )
+    from valkey_semcache.cli.sample import Labels, ask, core_of
+
+    pairs = core_of(name).near_pairs(count=count).pairs
+    return ask(pairs, Labels(None), console, typer.getchar)
 
 
 def _cache(name: str | None) -> Any:

@@ -83,7 +83,7 @@ class Contents(Shown):
 
 
 @dataclass(slots=True)
-class _Drawn:
+class Drawn:
     """A sample of keys drawn at random while they pass by (reservoir sampling)."""
 
     size: int
@@ -106,10 +106,10 @@ def contents_of(name: str, own: str, sample: int) -> Flow[list[Contents]]:
         own: Digest of the embedding model in use.
         sample: Entries of each index that are looked at.
     """
-    drawn: dict[str, _Drawn] = {}
+    drawn: dict[str, Drawn] = {}
 
     def draw(embedding: str, key: str) -> None:
-        drawn.setdefault(embedding, _Drawn(sample)).add(key)
+        drawn.setdefault(embedding, Drawn(sample)).add(key)
 
     indexes = yield from list_indexes(name, own, draw)
     found = []

@@ -216,7 +216,7 @@ class _Rules:
     def __init__(self, cache: Core) -> None:
         self._addressing, self._guards = cache._addressing, cache._flows.guards
         self._embedding = cache._drive.embedding
-        self.threshold = _shown(cache)
+        self.threshold = cache._thresholds.shown(cache._namespace)
 
     def vectors(self, texts: Sequence[str]) -> list[Vector]:
         found = []
@@ -237,14 +237,6 @@ class _Rules:
         if scope is None or scope != self.scope(stored):
             return False
         return not self._guards or self._guards.refusal(asked, stored) is None
-
-
-def _shown(cache: Core) -> float | None:
-    """The cache's own threshold, as far as one can be told without a question."""
-    try:
-        return cache._thresholds.of(Question("", namespace=cache._namespace))
-    except Exception:  # noqa: BLE001 - it is the app's function, and only shown
-        return None
 
 
 @dataclass(frozen=True, slots=True)

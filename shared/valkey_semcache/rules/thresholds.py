@@ -88,6 +88,13 @@ class Thresholds:
     def __repr__(self) -> str:
         return self._shown
 
+    def shown(self, namespace: str) -> float | None:
+        """The threshold as far as one can be told without a question; None where it depends."""
+        try:
+            return self.of(Question("", namespace=namespace))
+        except Exception:  # noqa: BLE001 - it is the app's function, and only shown
+            return None
+
     def of(self, question: Question) -> float:
         """The threshold for a question.
 
