@@ -32,6 +32,10 @@ _RELATIVE = word_set("today tomorrow yesterday tonight")
 _SPAN = re.compile(r"\b(this|next|last|previous|past|coming)\s(week|month|year|quarter|weekend)\b")
 _SPAN_AS = {"previous": "last", "past": "last", "coming": "next"}
 _TIME_OF_DAY = word_set("morning afternoon evening night noon midnight")
+_SPANS = word_set("this next last previous past coming")
+# Without one of these there is no date.
+_OF_DATES = _MONTHS | _SEASONS | _RELATIVE | _SPANS | _DAYS | _TIME_OF_DAY
+_OF_DATES |= {f"{word}s" for word in _DAYS | _TIME_OF_DAY}
 
 
 def dates(asked: Words, stored: Words) -> str | None:
@@ -132,6 +136,8 @@ def checked_guards(value: object, store_questions: bool) -> Guards:
 
 
 def _dates(text: Words) -> frozenset[str]:
+    if _OF_DATES.isdisjoint(text.lower):
+        return frozenset()
     found = set()
     for place, word in enumerate(text.lower):
         singular = word[:-1] if word.endswith("s") else word
@@ -154,6 +160,8 @@ def _is_date(text: Words, place: int) -> bool:
 
 
 def _units(text: Words) -> frozenset[str]:
+    if LONE.isdisjoint(text.lower):
+        return frozenset()
     found = set()
     for place, word in enumerate(text.lower):
         if word in LONE:

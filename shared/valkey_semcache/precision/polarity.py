@@ -95,6 +95,8 @@ def changed(asked: Words, stored: Words) -> str | None:
 
 
 def _negations(text: Words) -> list[str]:
+    if _NEGATIONS.isdisjoint(text.lower):
+        return []
     joined = " ".join(text.lower)
     if text.text[:3].lower() in ("no,", "no."):
         joined = joined[2:]
@@ -119,7 +121,7 @@ def _flips(only_mine: frozenset[str], only_other: frozenset[str]) -> list[tuple[
 def _prefixed(words: frozenset[str], plain: frozenset[str]) -> list[tuple[str, str]]:
     found = []
     for word in words:
-        for prefix in _PREFIXES:
+        for prefix in _PREFIXES if word.startswith(_PREFIXES) else ():
             rest = word[len(prefix) :]
             if word.startswith(prefix) and rest in plain and word not in _NOT_PREFIXED_STEMS:
                 found.append((word, rest))

@@ -35,6 +35,9 @@ def changed(asked: Words, stored: Words) -> str | None:
     differing, shared = set(mine) ^ set(other), set(mine) & set(other)
     if 2 * len(differing) > len(shared):
         return None
+    order = [stem for stem in mine if stem in shared]
+    if len(order) == len(shared) and order == [stem for stem in other if stem in shared]:
+        return None  # each once, and all in their places
     if not _SYMMETRIC.isdisjoint(asked.lower + stored.lower):
         return None
     framed, framed_there = _frames(asked), _frames(stored)

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _SENTENCE_END = re.compile(r"[.!?:\n\"“]\s*$")
+_CONTRACTION = re.compile(r"['’]|cannot", re.IGNORECASE)
 _CONTRACTED = {"can't": "can", "cannot": "can", "won't": "will", "shan't": "shall", "ain't": "is"}
 _ENDINGS = ("ing", "ies", "ied", "es", "ed", "s", "e", "y")
 
@@ -29,18 +30,21 @@ class Words:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.words: list[str] = []
-        self.lower: list[str] = []
-        self.opens: list[bool] = []
+        self.words: list[str] = _WORD.findall(text)
+        if _CONTRACTION.search(text):
+            self.words = [part for word in self.words for part in _parts(word)]
+        self.lower = [word.lower() for word in self.words]
+
+    @cached_property
+    def opens(self) -> list[bool]:
+        """Whether each word opens a sentence."""
+        opens: list[bool] = []
         end = 0
-        for match in _WORD.finditer(text):
-            opens = not self.words or bool(_SENTENCE_END.search(text, end, match.start()))
+        for match in _WORD.finditer(self.text):
+            first = not opens or bool(_SENTENCE_END.search(self.text, end, match.start()))
             end = match.end()
-            for part in _parts(match[0]):
-                self.words.append(part)
-                self.lower.append(part.lower())
-                self.opens.append(opens)
-                opens = False
+            opens += (first, *(False for _ in _parts(match[0])[1:]))
+        return opens
 
     @cached_property
     def stems(self) -> list[str]:
