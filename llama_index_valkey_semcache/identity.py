@@ -6,11 +6,13 @@ no address in memory enters. What cannot be named faithfully is an error, never 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
@@ -18,6 +20,8 @@ from typing import Any
 from llama_index.core.llms.llm import LLM
 from llama_index.core.tools.types import BaseTool
 from pydantic import BaseModel, SecretBytes, SecretStr
+
+from llama_index_valkey_semcache.private import private_data
 
 # What a field's name says of things that do not change an answer, or are secret.
 _LEFT_OUT = re.compile(
@@ -64,10 +68,12 @@ def parameters(llm: LLM) -> dict[str, Any]:
     """
     fields = type(llm).model_fields
     named = {name: _named(getattr(llm, name), name) for name in fields if counts(name)}
-    # Models written by hand keep parameters in private attributes; plain values count.
-    for name, value in {**vars(llm), **(llm.__pydantic_private__ or {})}.items():
-        if name not in fields and isinstance(value, str | int | float) and counts(name):
-            named[name] = _named(value, name)
+    # Models written by hand keep parameters in private attributes.
+    for name, value in private_data(llm):
+        if counts(name):
+            with nullcontext() if isinstance(value, LLM) else suppress(UnnamableError):
+                name_it = _settings if isinstance(value, dict) else _named
+                named[name] = name_it(value, name)
     metadata = llm.metadata
     named["class"] = [type(llm).__name__, llm.class_name(), metadata.model_name]
     named["metadata"] = [metadata.is_chat_model, metadata.is_function_calling_model]
@@ -116,6 +122,8 @@ def _named(value: Any, path: str) -> Any:
         return {key: _named(part, f"{path}.{key}") for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_named(part, f"{path}[{place}]") for place, part in enumerate(value)]
+    if isinstance(value, set | frozenset):
+        return ["set", sorted(json.dumps(_named(part, path), sort_keys=True) for part in value)]
     return _object(value, path)
 
 
@@ -131,6 +139,9 @@ def _object(value: Any, path: str) -> Any:
         return parameters(value)
     if isinstance(value, BaseModel):
         fields = {n: getattr(value, n) for n in type(value).model_fields}
+        return [type(value).__name__, _settings(fields, path)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return [type(value).__name__, _settings(fields, path)]
     raise UnnamableError(f"{path} is a {type(value).__name__}")
 

@@ -17,6 +17,7 @@ from llama_index.core.llms.llm import LLM, ToolSelection
 
 from llama_index_valkey_semcache import tools
 from llama_index_valkey_semcache.front import Front
+from llama_index_valkey_semcache.private import remember_as
 from valkey_semcache import ConfigurationError
 
 logger = logging.getLogger("valkey_semcache")
@@ -94,6 +95,8 @@ class WrappedLLM(FunctionCallingLLM):
     def _again(self, llm: LLM) -> Self:
         """Another one like this, around `llm`. The cache is shared."""
         front = copy.copy(self._front)
+        if llm is not front.llm:
+            remember_as(llm, front.llm)
         front.llm = llm
         again = type(self).__new__(type(self))
         WrappedLLM.__init__(again, front)

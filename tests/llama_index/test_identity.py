@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import logging
 import subprocess
 import sys
 from typing import Any
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.llms.mock import MockLLM
 from llama_index.core.output_parsers import PydanticOutputParser
 from llama_index.core.tools import FunctionTool
@@ -90,6 +94,89 @@ async def test_parameters_in_private_attributes_count(cache: ValkeySemanticCache
     for inner in (cold, hot):
         await way(SemanticCacheLLM(inner, cache).chat, user(ASKED))
         assert inner.calls == 1
+
+
+@dataclasses.dataclass
+class Knobs:
+    heat: float = 0.0
+
+
+class KeepsToItself(MockLLM):
+    """Holds a parameter, a record of its calls and a client where no field shows them."""
+
+    _kept: Any = PrivateAttr(default=None)
+    _record: Any = PrivateAttr(default_factory=list)
+    _machine: Any = PrivateAttr(default_factory=Odd)
+
+    @classmethod
+    def holding(cls, kept: Any, record: Any = None) -> KeepsToItself:
+        llm = cls()
+        llm._kept = kept
+        llm._record = [] if record is None else record
+        return llm
+
+    @property
+    def calls(self) -> int:
+        return len(self._record)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        if isinstance(self._record, set):
+            self._record.add(len(self._record))
+        elif isinstance(self._record, dict):
+            self._record[str(len(self._record))] = prompt
+        else:
+            self._record.append(prompt)
+        return CompletionResponse(text=f"{self._kept}")
+
+
+PRIVATE = [
+    (["a"], ["b"]),
+    ({"heat": 1}, {"heat": 2}),
+    ({"a"}, {"b"}),
+    ((1, 2), (2, 1)),
+    (Knobs(0.1), Knobs(0.2)),
+    (CountingLLM(name="one"), CountingLLM(name="other")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), PRIVATE, ids=lambda value: type(value).__name__)
+async def test_whatever_data_a_model_keeps_to_itself_counts(
+    cache: ValkeySemanticCache, way: Way, one: Any, other: Any
+) -> None:
+    for kept in (one, other):
+        inner = KeepsToItself.holding(kept)
+        for _ in range(2):
+            answer = await way(SemanticCacheLLM(inner, cache).complete, ASKED)
+            assert answer.text == str(kept)
+        assert inner.calls == 1
+    again = KeepsToItself.holding(one)
+    assert (await way(SemanticCacheLLM(again, cache).complete, ASKED)).text == str(one)
+    assert again.calls == 0, "an equal model in another place shares"
+
+
+@pytest.mark.parametrize("record", [list, dict, set])
+async def test_a_record_of_calls_does_not_count(
+    cache: ValkeySemanticCache, way: Way, record: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = KeepsToItself.holding("x", record())
+    llm = SemanticCacheLLM(inner, cache)
+    for asked in (ASKED, "what is the tallest mountain of the world", ASKED):
+        await way(llm.complete, asked)
+    twin = copy.deepcopy(llm)
+    await way(twin.complete, ASKED)
+    await way(SemanticCacheLLM(inner, cache).complete, ASKED)
+    assert (inner.calls, cache.stats().hits) == (2, {"exact": 3})
+    assert not caplog.records
+
+
+async def test_secrets_in_what_a_model_keeps_to_itself_do_not_count(
+    cache: ValkeySemanticCache, way: Way
+) -> None:
+    for number in (1, 2):
+        inner = KeepsToItself.holding({"api_key": f"sk-{number}", "heat": 1})
+        await way(SemanticCacheLLM(inner, cache).complete, ASKED)
+        assert inner.calls == 2 - number
 
 
 async def test_one_warning_says_what_has_no_name(
