@@ -38,6 +38,8 @@ _COMPLETE = {
     "pexpire": "KEY 1",
     "exists": "KEY",
     "hsetnx": "KEY f v",
+    "hincrby": "KEY f 1",
+    "hgetall": "KEY",
     "zrange": "KEY 0 -1",
     "zadd": "KEY 1 m",
     "pttl": "KEY",
