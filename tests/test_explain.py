@@ -212,6 +212,13 @@ async def test_errors_are_the_look_ups_and_are_not_counted(plain: Served, way: W
         assert facts(explained.outcome) == facts(await way(cache.lookup, ASKED))
 
 
+async def test_errors_of_the_apps_features_are_not_counted(plain: Served, way: Way) -> None:
+    async with cache_on(plain, features=lambda text: 1 / 0) as cache:
+        explained = await way(cache.explain, ASKED)
+        assert explained.exact_reason == "features= raised ZeroDivisionError"
+        assert cache.stats().errors == {}
+
+
 # Nothing changes.
 
 
@@ -240,6 +247,16 @@ async def test_nothing_is_changed(either_index: Served, way: Way) -> None:
         assert cache.stats() == SemanticCache(HashingEmbedder(), **either_index.options).stats()
         assert cache._flows.notes.take(cache._address("unheard of")) is None
     assert everything(either_index) == before
+
+
+async def test_a_cache_in_use_counts_nothing(either_index: Served, way: Way) -> None:
+    async with cache_on(either_index, similarity_threshold=0.6) as cache:
+        await way(cache.store, ASKED, "x")
+        assert await way(cache.lookup, REWORDED)
+        before = cache.stats()
+        for text in (REWORDED, "unheard of"):
+            await way(cache.explain, text)
+        assert cache.stats() == before
 
 
 async def test_an_empty_server_stays_empty(served: Served, way: Way) -> None:
