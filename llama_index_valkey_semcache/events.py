@@ -23,7 +23,7 @@ dispatcher = get_dispatcher(__name__)
 class SemanticCacheHitEvent(BaseEvent):
     """An answer was given from the cache; no model was asked.
 
-    Args:
+    Attributes:
         tier: `"local"`, `"exact"` or `"semantic"`.
         similarity: Cosine similarity of the two wordings, -1 to 1.
         question: The stored wording, or None when texts are not kept.
@@ -57,7 +57,7 @@ class SemanticCacheHitEvent(BaseEvent):
 class SemanticCacheMissEvent(BaseEvent):
     """The cache had no answer, and the model is asked.
 
-    Args:
+    Attributes:
         reason: Why, as one word; see `valkey_semcache.Miss`.
         detail: Why, in words.
         similarity: That of the nearest stored question, or None.
@@ -86,7 +86,7 @@ class SemanticCacheMissEvent(BaseEvent):
 class SemanticCacheStoreEvent(BaseEvent):
     """A model's answer was stored, or was not.
 
-    Args:
+    Attributes:
         stored: Whether it was.
         reason: Why not, in words; empty if it was.
         model: Name of the model that gave it.
@@ -113,7 +113,7 @@ class SemanticCacheStoreEvent(BaseEvent):
 class SemanticCacheErrorEvent(BaseEvent):
     """Something failed in the cache, and the call goes on without it.
 
-    Args:
+    Attributes:
         doing: What failed, in words.
         kind: The error's class.
         message: What it says.
@@ -132,7 +132,7 @@ class SemanticCacheErrorEvent(BaseEvent):
 class SemanticCacheBreakerEvent(BaseEvent):
     """The circuit breaker opened, or closed again.
 
-    Args:
+    Attributes:
         state: `"open"` or `"closed"`.
     """
 

@@ -158,3 +158,11 @@ def test_a_token_for_elasticache_is_signed_here(monkeypatch: pytest.MonkeyPatch)
     assert re.search(r"%2Feu-central-1%2Felasticache%2Faws4_request&", token)
     assert "a secret" not in token
     names["client"].close()
+
+
+def test_every_metric_has_its_line() -> None:
+    source = (ROOT / "shared/valkey_semcache/telemetry/otel.py").read_text()
+    page = (ROOT / "docs/observability.md").read_text()
+    made = set(re.findall(r'(?:counter|seconds|gauge)\(\s*"(semcache[\w.]+)"', source))
+    assert len(made) > 10
+    assert set(re.findall(r"^\| `(semcache\.[\w.]+)`", page, re.MULTILINE)) == made
