@@ -66,7 +66,7 @@ def test_every_command_that_is_shown_can_be_given() -> None:
 
 def test_every_command_has_its_line_and_an_example() -> None:
     table = (ROOT / "docs/cli.md").read_text()
-    assert re.findall(r"^\| `semcache (\w+)` ", table, re.MULTILINE) == list(COMMANDS)
+    assert set(re.findall(r"^\| `semcache (\w+)` ", table, re.MULTILINE)) == set(COMMANDS)
     for name, command in COMMANDS.items():
         assert command.epilog.startswith(f"Example: semcache {name}")
 
