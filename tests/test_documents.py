@@ -79,6 +79,11 @@ def test_every_extra_and_target_that_is_shown_is_there() -> None:
     assert any("langchain" in line for line in lines)
     for names in re.findall(r"valkey-semcache\[([^\]]*)\]", "\n".join(lines)):
         assert {name.strip() for name in names.split(",")} <= set(extras)
+    table = (ROOT / "README.md").read_text().split("\n## Installing\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`([\w-]+)`", row)}
+    of_ours = {"demo", "dev", "docs", "notebooks"}
+    assert told == {name for name in extras if not name.startswith("test-")} - of_ours
     targets = re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in shown("make "):
         assert line.split()[1] in targets
