@@ -7,6 +7,7 @@ gives is checked before it is used: a vector that cannot be compared never gets 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -183,7 +184,8 @@ class EmbeddingModel:
     async def _aembedded(self, texts: list[str]) -> Any:
         try:
             if self._aembed is not None:
-                return await asyncio.wait_for(self._aembed(texts), self.timeout)
+                async with asyncio.timeout(self.timeout):  # `wait_for` would make a task of it
+                    return await self._aembed(texts)
             if self.timeout is None:
                 return await asyncio.to_thread(self._embed, texts)
             return await self._workers.acall(partial(self._embed, texts), self.timeout)
@@ -233,8 +235,8 @@ def unit(vector: npt.NDArray[np.float64], origin: str) -> Vector:
     """
     if vector.ndim != 1 or not vector.size:
         raise EmbeddingError(f"{origin} gave a vector of shape {vector.shape}, not one row.")
-    length = float(np.linalg.norm(vector))
-    if not np.isfinite(length) or length < 1e-30:
+    length = math.sqrt(vector @ vector)  # `norm` looks at every kind of matrix first
+    if not 1e-30 <= length < math.inf:
         raise EmbeddingError(
             f"{origin} gave a vector that has no direction (length {length}): zeros, NaN or "
             "infinities cannot be compared, so nothing is looked up or stored under it."

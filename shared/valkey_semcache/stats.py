@@ -198,7 +198,10 @@ class Counters:
                 counter = self._looked_up.setdefault(name, Counter())
             counter[kind] += 1
             if seconds is not None:
-                self._seconds.setdefault(kind, Counter())[bucket(seconds)] += 1
+                taken = self._seconds.get(kind)
+                if taken is None:
+                    taken = self._seconds[kind] = Counter()
+                taken[bucket(seconds)] += 1
 
     def failed(self, doing: str, error: BaseException) -> None:
         """Something went wrong while `doing`; the app goes on without the cache."""
