@@ -71,7 +71,8 @@ class Core:
     def hear(self) -> None:
         """Have events gathered (`telemetry.events.collecting`) where nobody else watches too."""
         if self._watch is None:
-            self._watch = Watch(self._name, self._counters, self._index_kind, None, None, None)
+            told = self._name, self._counters, self._drive.server.breaker, self._index_kind
+            self._watch = Watch(*told, None, None, None)
 
     def failed(self, doing: str, error: Exception) -> None:
         """Count and log an error of the app's own while `doing`; the call goes on."""
@@ -216,7 +217,7 @@ class Core:
         except Exception as error:  # noqa: BLE001 - the cache never breaks the call
             self._not_stored(error)
             return None
-        return self._flows.store(address, codec.name, content, seconds, usage)
+        return self._flows.store(address, codec, content, seconds, usage)
 
     def _missed(self, error: Exception) -> Miss:
         self._counters.failed("a look-up", error)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from valkey_semcache.outcome import Hit, Miss
 from valkey_semcache.question import Question
+from valkey_semcache.server.breaker import Breaker
 from valkey_semcache.stats import Counters
 from valkey_semcache.telemetry.events import (
     BreakerEvent,
@@ -38,7 +39,8 @@ class Watch:
 
     Args:
         cache: Its name.
-        counters: Its counters.
+        counters: Its counters, which tell of errors.
+        breaker: Its circuit breaker.
         index: Gives the kind of its index.
         on_event: The app's function, if there is one.
         instruments: OpenTelemetry's, if they are on.
@@ -49,6 +51,7 @@ class Watch:
         self,
         cache: str,
         counters: Counters,
+        breaker: Breaker,
         index: Callable[[], str | None],
         on_event: OnEvent | None,
         instruments: Instruments | None,
@@ -61,6 +64,8 @@ class Watch:
         self._instruments = instruments
         self._reporter = reporter
         self._quiet = on_event is None and instruments is None
+        counters.on_failure = self.failed
+        breaker.on_change = self.breaker
 
     # Calls that pass through
 

@@ -58,7 +58,5 @@ def watched(
     if fleet_stats:
         figures = partial(counters.figures, model_name)
         reporter = Reporter(name, counters, Drive(server, model), figures)
-    watch = Watch(name, counters, index, on_event, instruments, reporter)
-    counters.on_failure = watch.failed
-    server.breaker.on_change = watch.breaker
+    watch = Watch(name, counters, server.breaker, index, on_event, instruments, reporter)
     return TimedDrive(server, model, window), watch, reporter
