@@ -72,7 +72,7 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
             assert shown[name].strip("`").strip('"') == text, name
     handed_on = set(Options.__annotations__)
     langchain_only = {n: d for n, d in defaults(LangChainCache).items() if n in LANGCHAIN_ONLY}
-    assert rows_of("# LangChain") == as_shown(langchain_only)
+    assert rows_of("## Options of its own") == as_shown(langchain_only)
     for cache in (LangChainCache, LlamaIndexCache):
         own = {n: d for n, d in defaults(cache).items() if n not in LANGCHAIN_ONLY}
         assert own.items() <= options.items()
