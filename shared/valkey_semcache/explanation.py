@@ -234,7 +234,8 @@ class Explanation:
         if self.exact_reason:
             return f"by its very words only: {self.exact_reason}"
         if not self.embedded:
-            return "not by meaning: it was not needed"
+            needed = "it was not needed" if self.hit else "the look-up came to an end before"
+            return f"not by meaning: {needed}"
         return f"by meaning, from a similarity of {self.threshold} on; {self.embedding}"
 
     def _notes(self) -> list[str]:

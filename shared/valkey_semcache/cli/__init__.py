@@ -10,16 +10,19 @@ import sys
 
 
 def main() -> None:
-    """Run `semcache`; errors of the package end it with a message and exit code 1."""
+    """Run `semcache`; errors of the package end it with a message, and a code by their kind."""
     try:
         import rich  # noqa: F401
         import typer  # noqa: F401
     except ImportError:
         sys.exit("semcache needs typer and rich: pip install 'valkey-semcache[cli]'")
     from valkey_semcache.cli.app import app
-    from valkey_semcache.errors import SemcacheError
+    from valkey_semcache.cli.arguments import NO_SERVER, NOT_ALL, WRONG_USE
+    from valkey_semcache.errors import ConfigurationError, SemcacheError, ServerError
 
     try:
         app()
     except SemcacheError as error:
-        sys.exit(f"semcache: {error}")
+        print(f"semcache: {error}", file=sys.stderr)  # noqa: T201
+        codes = {ConfigurationError: WRONG_USE, ServerError: NO_SERVER}
+        sys.exit(next((codes[kind] for kind in codes if isinstance(error, kind)), NOT_ALL))

@@ -1,21 +1,37 @@
-"""The commands of `semcache` and their arguments."""
+"""The commands of `semcache` and their arguments.
+
+Rule of this file: arguments, help and exit codes; each command's work is in its own file, which is
+loaded when it is called. Commands about files are in app_files.py.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from valkey_semcache.cli.app_files import COMMANDS
+from valkey_semcache.cli.arguments import (
+    EXIT_CODES,
+    NOT_ALL,
+    AsJson,
+    CacheInstead,
+    Name,
+    Timeout,
+    Url,
+)
+
 app = typer.Typer(
     help="A semantic cache for LLM answers on Valkey.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-@app.callback()
+@app.callback(epilog=EXIT_CODES)
 def semcache() -> None:
     """A semantic cache for LLM answers on Valkey."""
 
@@ -29,6 +45,7 @@ def demo(
     svg: Annotated[
         Path | None, typer.Option(help="Also write what is shown into this SVG file.")
     ] = None,
+    as_json: AsJson = False,
     again: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Ask a model questions through LangChain and LlamaIndex, and show what each one cost.
@@ -41,20 +58,17 @@ def demo(
     if again is not None:
         demo.run_again(str(again))
     else:
-        demo.run(questions, svg)
+        demo.run(questions, svg, as_json=as_json)
 
 
 @app.command(epilog="Example: semcache doctor valkeys://cache.example.org:6379")
 def doctor(
-    url: Annotated[
-        str | None,
-        typer.Argument(help="The server's URL; without it the environment's (VALKEY_URL, …)."),
-    ] = None,
-    name: Annotated[str, typer.Option(help="The cache's name.")] = "semcache",
+    url: Url = None,
+    name: Name = "semcache",
     timeout: Annotated[
         float, typer.Option(help="Seconds to wait for a connection, and for each answer.")
     ] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look at a server and at a cache on it: what works, what does not, and what to do.
 
@@ -63,21 +77,93 @@ def doctor(
     from valkey_semcache.cli import doctor
 
     if not doctor.run(url, name, timeout, as_json=as_json):
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_ALL)
+
+
+@app.command(epilog='Example: semcache ask "How do I reset my password?" --cache app.main:cache')
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
+    url: Annotated[
+        str | None, typer.Option(help="The server's URL; without it the environment's.")
+    ] = None,
+    cache: CacheInstead = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(help="The app's model, as module:object; for the caches of the frameworks."),
+    ] = None,
+    embedding: Annotated[
+        str | None,
+        typer.Option(help="With a URL: the app's embedding model, as module:object; else MiniLM."),
+    ] = None,
+    name: Name = "semcache",
+    namespace: Annotated[str | None, typer.Option(help="The tenant who asks.")] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(help="What the answer depends on beside; with --llm the system prompt."),
+    ] = None,
+    identity: Annotated[str | None, typer.Option(help="The model with its parameters.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The similarity wanted, 0 to 1, instead of the cache's.")
+    ] = None,
+    neighbours: Annotated[
+        int, typer.Option(help="Stored questions to show, of its scope and of others.", max=50)
+    ] = 5,
+    all_tenants: Annotated[
+        bool, typer.Option("--all-tenants", help="Show other tenants' questions too.")
+    ] = False,
+    timeout: Timeout = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Look a question up and explain: why it hits, or what it misses by.
+
+    Shows what was embedded, what must be the same, and the stored questions that are near, also
+    those that a number, another context or another model keeps apart. Nothing is changed by it, and
+    no model is asked. The exit code is 1 for a miss, 3 if the look-up failed.
+    """
+    from valkey_semcache.cli import ask
+
+    asked = {"namespace": namespace, "identity": identity, "model": model, "context": context}
+    options: dict[str, Any] = {"neighbours": neighbours, "other_tenants": all_tenants}
+    if threshold is not None:
+        options["similarity_threshold"] = threshold
+    where: dict[str, Any] = {"url": url, "cache": cache, "llm": llm, "embedding": embedding}
+    where |= {"name": name, "timeout": timeout}
+    code = ask.run(question, **where, asked=asked, options=options, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: semcache bench valkey://localhost:6379 --entries 10000")
+def bench(
+    url: Url = None,
+    entries: Annotated[int, typer.Option(help="Answers that are stored.", min=1)] = 1000,
+    calls: Annotated[int, typer.Option(help="Look-ups of each kind.", min=1)] = 1000,
+    answer_bytes: Annotated[int, typer.Option(help="Of each answer.", min=1)] = 1000,
+    dimensions: Annotated[int, typer.Option(help="Of the vectors.", min=8)] = 384,
+    index: Annotated[str, typer.Option(help="The kind of index: auto, search or flat.")] = "auto",
+    timeout: Timeout = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure hits, misses and stores on a server, and the bare client beside them.
+
+    Under a name of its own, which is cleared at the end. Embedding is not measured.
+    """
+    from valkey_semcache.cli import bench
+
+    sizes: dict[str, Any] = {"entries": entries, "calls": calls, "answer_bytes": answer_bytes}
+    options: dict[str, Any] = {"dimensions": dimensions, "index": index, "timeout": timeout}
+    bench.run(url, **sizes, **options, as_json=as_json)
 
 
 @app.command(epilog="Example: semcache stats valkey://localhost:6379 --name semcache")
 def stats(
-    url: Annotated[
-        str | None,
-        typer.Argument(help="The server's URL; without it the environment's (VALKEY_URL, …)."),
-    ] = None,
-    name: Annotated[str, typer.Option(help="The cache's name.")] = "semcache",
+    url: Url = None,
+    name: Name = "semcache",
     sample: Annotated[
         int, typer.Option(help="Entries of each index that are looked at.", min=1)
     ] = 500,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for each answer.")] = 10.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    timeout: Timeout = 10.0,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a cache holds: entries by embedding model, and the bytes they take.
 
@@ -92,13 +178,11 @@ def stats(
 
 @app.command(epilog="Example: semcache reindex valkey://localhost:6379 --to search")
 def reindex(
-    url: Annotated[
-        str | None,
-        typer.Argument(help="The server's URL; without it the environment's (VALKEY_URL, …)."),
-    ] = None,
+    url: Url = None,
     to: Annotated[str, typer.Option(help="The kind of index to go over to: search or flat.")] = ...,  # type: ignore[assignment]
-    name: Annotated[str, typer.Option(help="The cache's name.")] = "semcache",
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for each answer.")] = 10.0,
+    name: Name = "semcache",
+    timeout: Timeout = 10.0,
+    as_json: AsJson = False,
 ) -> None:
     """Let all that a cache has stored be found by the other kind of index.
 
@@ -107,161 +191,30 @@ def reindex(
     """
     from valkey_semcache.cli import reindex
 
-    reindex.run(url, name, to, timeout)
-
-
-@app.command(epilog="Example: semcache warm faq.jsonl --cache app.main:cache --llm app.main:llm")
-def warm(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="JSONL, or CSV with a header: question, answer, and perhaps namespace and system.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ],
-    cache: Annotated[str, typer.Option(help="The app's cache, as module:object.")],
-    llm: Annotated[
-        str | None,
-        typer.Option(help="The app's model, as module:object; for the caches of the frameworks."),
-    ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Store also what is there already.")
-    ] = False,
-) -> None:
-    """Store questions with their answers, so that they are answered without a call.
-
-    What is stored for the same words already is left as it is: begun again, the command goes on
-    where it was interrupted. The exit code is 1 if a line was not read or not stored.
-    """
-    from valkey_semcache.cli import warm
-
-    if not warm.run(file, cache, llm, again=again):
-        raise typer.Exit(1)
+    reindex.run(url, name, to, timeout, as_json=as_json)
 
 
 @app.command(epilog="Example: semcache clear valkey://localhost:6379 --namespace acme")
 def clear(
-    url: Annotated[
-        str | None,
-        typer.Argument(help="The server's URL; without it the environment's (VALKEY_URL, …)."),
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(help="The app's cache, as module:object, instead of URL and name."),
-    ] = None,
-    name: Annotated[str, typer.Option(help="The cache's name.")] = "semcache",
+    url: Url = None,
+    cache: CacheInstead = None,
+    name: Name = "semcache",
     namespace: Annotated[str | None, typer.Option(help="Only this tenant's entries.")] = None,
     identity: Annotated[str | None, typer.Option(help="Only those of this llm_string.")] = None,
     model: Annotated[str | None, typer.Option(help="Only those of this model's name.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a cache's entries, or those of one tenant or model. Asks first.
 
-    A cache with a digest_key or encryption_key must be given by --cache to clear a part of it.
+    A cache with a digest_key or encryption_key must be given by --cache to clear a part of it. The
+    exit code is 1 if the answer was no.
     """
     from valkey_semcache.cli import clear
 
     scope = {"namespace": namespace, "identity": identity, "model": model}
-    clear.run(url, cache, name, scope, agreed=yes)
+    clear.run(url, cache, name, scope, agreed=yes, as_json=as_json)
 
 
-@app.command(epilog="Example: semcache export entries.jsonl --cache app.main:cache --vectors")
-def export(
-    file: Annotated[Path, typer.Argument(help="Where to write the entries, as JSONL.")],
-    cache: Annotated[str, typer.Option(help="The app's cache, as module:object.")],
-    vectors: Annotated[
-        bool, typer.Option("--vectors", help="With vectors, so that nothing is embedded again.")
-    ] = False,
-) -> None:
-    """Write all that a cache has stored into a file: questions and answers as plain text."""
-    from valkey_semcache.cli import moving
-
-    moving.export(cache, file, vectors=vectors)
-
-
-@app.command("import", epilog="Example: semcache import entries.jsonl --cache app.main:cache")
-def import_(
-    file: Annotated[
-        Path, typer.Argument(help="What semcache export wrote.", exists=True, dir_okay=False)
-    ],
-    cache: Annotated[str, typer.Option(help="The app's cache, as module:object.")],
-) -> None:
-    """Store what another cache has exported, with the time that is left to each entry.
-
-    The exit code is 1 if a line was not read or not stored.
-    """
-    from valkey_semcache.cli import moving
-
-    if not moving.import_(cache, file):
-        raise typer.Exit(1)
-
-
-@app.command(epilog="Example: semcache tune pairs.csv --cache app.main:cache --precision 0.98")
-def tune(
-    pairs: Annotated[
-        Path | None,
-        typer.Argument(
-            help="CSV with a header, or JSONL: a, b, same (yes or no); or question, group.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(help="The app's cache, as module:object; without it MiniLM and the defaults."),
-    ] = None,
-    live: Annotated[
-        int | None,
-        typer.Option(help="Instead of a file: label so many near pairs of the cache now.", min=1),
-    ] = None,
-    precision: Annotated[
-        float, typer.Option(help="The share of right answers that is wanted.")
-    ] = 0.95,
-    confidence: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
-    png: Annotated[Path | None, typer.Option(help="Also plot into this PNG file.")] = None,
-) -> None:
-    """Find a similarity threshold on labelled questions, with the cache's own rules.
-
-    Shows precision, recall and wrong answers by threshold, and the lowest threshold that has the
-    wanted precision. The exit code is 1 if none has. Nothing is stored, and looked up only with
-    --live.
-    """
-    from valkey_semcache.cli import tune
-
-    if not tune.run(pairs, cache, live, precision, confidence, png):
-        raise typer.Exit(1)
-
-
-@app.command(epilog="Example: semcache sample pairs.csv --cache app.main:cache --count 50")
-def sample(
-    cache: Annotated[str, typer.Option(help="The app's cache, as module:object.")],
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Where labels go, CSV or JSONL; added to. Without it pairs are listed.",
-            dir_okay=False,
-        ),
-    ] = None,
-    count: Annotated[int, typer.Option(help="Pairs at most.", min=1)] = 50,
-    around: Annotated[
-        float | None, typer.Option(help="The similarity meant; by default the threshold.")
-    ] = None,
-    width: Annotated[float, typer.Option(help="How far from it pairs may lie.")] = 0.1,
-    entries: Annotated[
-        int, typer.Option(help="Stored questions that are looked at, drawn at random.", min=2)
-    ] = 500,
-    namespace: Annotated[str | None, typer.Option(help="Only this tenant's questions.")] = None,
-    seed: Annotated[int | None, typer.Option(help="To draw the same pairs again.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="List the pairs as JSON.")] = False,
-) -> None:
-    """Draw near pairs of stored questions, to label them in the terminal for semcache tune.
-
-    Each pair is asked about: does one answer do for both? Yes, no, skip or quit, by one key. Labels
-    are in the file at once; the next time the same pairs are not asked about again. The questions'
-    texts must be kept (store_questions), and are shown. Nothing is written into the cache.
-    """
-    from valkey_semcache.cli import sample
-
-    drawn = {"count": count, "around": around, "width": width, "entries": entries}
-    sample.run(file, cache, as_json=as_json, **drawn, namespace=namespace, seed=seed)
+for _name, (_command, _example) in COMMANDS.items():
+    app.command(_name, epilog=_example)(_command)

@@ -5,6 +5,7 @@ Rule of this file: nothing is removed that was not named and agreed to.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import typer
@@ -30,6 +31,7 @@ def run(
     scope: dict[str, str | None],
     *,
     agreed: bool,
+    as_json: bool = False,
 ) -> None:
     """Ask, remove, and say how many there were."""
     if cache_name is not None:
@@ -44,6 +46,6 @@ def run(
     what = f"the entries of {told}" if wanted else "all entries and indexes"
     with core:
         if not agreed:
-            typer.confirm(f"Remove {what} of the cache {core.name!r}?", abort=True)
+            typer.confirm(f"Remove {what} of the cache {core.name!r}?", abort=True, err=as_json)
         removed = core.clear(**wanted)
-    print(f"{removed:,} entries removed.")  # noqa: T201
+    print(json.dumps({"removed": removed}) if as_json else f"{removed:,} entries removed.")  # noqa: T201

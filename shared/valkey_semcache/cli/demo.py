@@ -20,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from valkey_semcache.errors import MissingPackageError
+from valkey_semcache.errors import ConfigurationError, MissingPackageError
 from valkey_semcache.server import embedded
 
 try:
@@ -53,9 +53,11 @@ class Row:
     milliseconds: float
 
 
-def run(questions: Path | None, svg: Path | None) -> None:
+def run(questions: Path | None, svg: Path | None, *, as_json: bool = False) -> None:
     """Ask, and show what each question cost."""
-    console = Console(record=svg is not None, width=118 if svg else None)
+    if as_json and svg is not None:
+        raise ConfigurationError("--json and --svg exclude each other: there is nothing to draw.")
+    console = Console(record=svg is not None, width=118 if svg else None, quiet=as_json)
     shown = Shown(console)
     _load_weights()
     with tempfile.TemporaryDirectory(prefix="semcache-demo-") as folder:
@@ -65,6 +67,8 @@ def run(questions: Path | None, svg: Path | None) -> None:
             shown.table(f"{questions.name} through LangChain", _own_questions(url, asked))
         else:
             _tables(console, shown, url, folder)
+    if as_json:
+        print(json.dumps(shown.told, indent=2))  # noqa: T201
     if svg is not None:
         # Without rich's fonts, which whoever looks at the picture would fetch from elsewhere.
         picture = console.export_svg(title="semcache demo")
@@ -194,9 +198,11 @@ class Shown:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._saved = 0
+        self.told: list[dict[str, Any]] = []
 
     def table(self, title: str, rows: Sequence[Row]) -> None:
         """Show one table."""
+        self.told.append({"title": title, "rows": [asdict(row) for row in rows]})
         # Laid out so that nothing is cut off in a terminal of 80 columns.
         table = Table(
             title=title,

@@ -18,7 +18,7 @@ from valkey_semcache.cli.objects import loaded
 from valkey_semcache.errors import ConfigurationError
 
 
-def export(cache_name: str, file: Path, *, vectors: bool) -> None:
+def export(cache_name: str, file: Path, *, vectors: bool, as_json: bool = False) -> None:
     """Write a cache's entries into a file, which is there at once or not at all."""
     core = _core(cache_name)
     part = file.with_name(f"{file.name}.part")
@@ -27,10 +27,11 @@ def export(cache_name: str, file: Path, *, vectors: bool) -> None:
         for count, line in enumerate(core.export_entries(vectors=vectors)):  # noqa: B007
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
     part.replace(file)
-    print(f"{count:,} entries exported to {file}.")  # noqa: T201
+    told = {"exported": count, "file": str(file), "vectors": vectors}
+    print(json.dumps(told) if as_json else f"{count:,} entries exported to {file}.")  # noqa: T201
 
 
-def import_(cache_name: str, file: Path) -> bool:
+def import_(cache_name: str, file: Path, *, as_json: bool = False) -> bool:
     """Store a file's entries; whether all were."""
     core = _core(cache_name)
     console = Console(highlight=False, soft_wrap=True)
@@ -38,14 +39,18 @@ def import_(cache_name: str, file: Path) -> bool:
     with file.open(encoding="utf-8", errors="replace") as lines:
         total = max(0, sum(1 for _ in lines) - 1)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=as_json) as bar:
         task = bar.add_task(file.name, total=total)
         done = core.import_entries(_lines(file, bad), progress=lambda n: bar.advance(task, n))
+    failed = done.failed + len(bad)
+    if as_json:
+        told = {"stored": done.stored, "expired": done.expired, "failed": failed, "bad_lines": bad}
+        print(json.dumps(told))  # noqa: T201
+        return not failed
     for number in bad[:20]:
         console.print(f"line {number}: it is no JSON", style="yellow")
-    failed = done.failed + len(bad)
-    told = f"{done.stored:,} stored, {done.expired:,} expired"
-    console.print(told + (f", {failed:,} not stored" if failed else ""))
+    summary = f"{done.stored:,} stored, {done.expired:,} expired"
+    console.print(summary + (f", {failed:,} not stored" if failed else ""))
     return not failed
 
 

@@ -5,6 +5,7 @@ Rule of this file: showing, and waiting for the server. How it is done is in ind
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -26,19 +27,22 @@ class _NoEmbedding:
         raise ConfigurationError("semcache reindex embeds nothing.")
 
 
-def run(url: str | None, name: str, to: str, timeout: float) -> None:
+def run(url: str | None, name: str, to: str, timeout: float, *, as_json: bool = False) -> None:
     """Move over, wait until the server has taken all in, and say how many there were."""
     kind = checked_choice(to, "--to", ("search", "flat"))
     with SemanticCache(_NoEmbedding(), url, name=name, timeout=timeout) as cache:
         entries = cache.reindex(kind)
         if kind == "search":
-            _wait(cache)
-    print(f"{entries:,} entries of {name!r} are found by index={kind!r} now.")  # noqa: T201
+            _wait(cache, quiet=as_json)
+    if as_json:
+        print(json.dumps({"cache": name, "index": kind, "entries": entries}))  # noqa: T201
+    else:
+        print(f"{entries:,} entries of {name!r} are found by index={kind!r} now.")  # noqa: T201
 
 
-def _wait(cache: SemanticCache) -> None:
+def _wait(cache: SemanticCache, *, quiet: bool) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, transient=True) as progress:
+    with Progress(*columns, transient=True, disable=quiet) as progress:
         task = progress.add_task("the server takes them in")
         while True:
             began = time.monotonic()

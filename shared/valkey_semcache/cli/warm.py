@@ -5,6 +5,7 @@ Rule of this file: showing and counting. What is stored, and how, is the cache's
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from valkey_semcache.question import Question
 _SHOWN = 20  # bad lines told one by one
 
 
-def run(file: Path, cache_name: str, llm_name: str | None, *, again: bool) -> bool:
+def run(
+    file: Path, cache_name: str, llm_name: str | None, *, again: bool, as_json: bool = False
+) -> bool:
     """Store what is in the file; whether all lines were read and stored."""
     console = Console(highlight=False, soft_wrap=True)
     cache = loaded(cache_name, "--cache")
@@ -35,7 +38,7 @@ def run(file: Path, cache_name: str, llm_name: str | None, *, again: bool) -> bo
         raise ConfigurationError(f"The cache {cache_name} {need}.")
     bad: list[BadRow] = []
     total = sum(1 for _ in read_rows(file))
-    with _bar(console) as bar:
+    with _bar(console, disable=as_json) as bar:
         task = bar.add_task(file.name, total=total)
         rows = _good(read_rows(file), bad)
         options: dict[str, Any] = {"again": again, "progress": lambda n: bar.advance(task, n)}
@@ -43,7 +46,12 @@ def run(file: Path, cache_name: str, llm_name: str | None, *, again: bool) -> bo
             filled = core.fill(_questions(rows), **options)
         else:
             filled = warms(loaded(llm_name, "--llm"), rows, **options)
-    _tell(console, filled, bad, core)
+    if as_json:
+        told = {"stored": filled.stored, "there": filled.there, "failed": filled.failed}
+        lines = [{"line": row.line, "reason": row.reason} for row in bad]
+        print(json.dumps({**told, "bad_lines": lines}))  # noqa: T201
+    else:
+        _tell(console, filled, bad, core)
     return not bad and not filled.failed
 
 
@@ -60,9 +68,11 @@ def _questions(rows: Iterable[Row]) -> Iterator[tuple[Question, str]]:
         yield Question(row.question, context=row.system, namespace=row.namespace), row.answer
 
 
-def _bar(console: Console) -> Progress:
+def _bar(console: Console, *, disable: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+    return Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=disable
+    )
 
 
 def _tell(console: Console, filled: Filled, bad: list[BadRow], core: SemanticCache) -> None:
