@@ -29,7 +29,7 @@ from langchain_valkey_semcache.warming import Warming
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
 from valkey_semcache.errors import UnknownTenantError
 from valkey_semcache.options import TTL, Options, checked_choice, checked_flag
-from valkey_semcache.rules.thresholds import Threshold
+from valkey_semcache.rules.thresholds import UNSAID, Threshold
 from valkey_semcache.text.naming import Naming, QuestionFrom
 
 
@@ -87,7 +87,7 @@ class ValkeySemanticCache(Warming, Explaining, Removing):
         embeddings: Any,
         url: str | None = None,
         *,
-        similarity_threshold: Threshold = 0.9,
+        similarity_threshold: Threshold = UNSAID,
         ttl: TTL = 3600,
         name: str = "semcache",
         namespace: str = "",

@@ -11,7 +11,7 @@ from llama_index_valkey_semcache.embeddings import embedding_model
 from llama_index_valkey_semcache.rejecting import Rejecting
 from llama_index_valkey_semcache.warming import Warming
 from valkey_semcache.options import TTL, Options
-from valkey_semcache.rules.thresholds import Threshold
+from valkey_semcache.rules.thresholds import UNSAID, Threshold
 
 
 class ValkeySemanticCache(Warming, Rejecting):
@@ -39,7 +39,7 @@ class ValkeySemanticCache(Warming, Rejecting):
         embed_model: Any,
         url: str | None = None,
         *,
-        similarity_threshold: Threshold = 0.9,
+        similarity_threshold: Threshold = UNSAID,
         ttl: TTL = 3600,
         name: str = "semcache",
         namespace: str = "",

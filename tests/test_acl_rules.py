@@ -37,7 +37,14 @@ def test_every_command_in_the_source_is_in_the_rules() -> None:
                 sent |= {name.lower().replace(" ", "|") for name in first_words(node)}
     allowed = {
         rule.removeprefix("+")
-        for rules in (acl.CONNECTING, acl.ENTRIES, acl.FLAT, acl.SEARCH["1.2"], acl.IF_ALLOWED)
+        for rules in (
+            acl.CONNECTING,
+            acl.ENTRIES,
+            acl.FLAT,
+            acl.SEARCH["1.2"],
+            acl.VERIFIED,
+            acl.IF_ALLOWED,
+        )
         for rule in rules
     }
     assert sent <= allowed

@@ -170,7 +170,7 @@ def test_an_error_reaches_whoever_runs_the_flow() -> None:
 def test_the_store_after_a_miss_needs_no_embedding() -> None:
     cache, where = flows(), address("asked")
     opened(cache, where).step(Command, "FT.SEARCH", [0])
-    dialogue = Dialogue(cache.store(where, "text/1", b"answer", 1.5, None))
+    dialogue = Dialogue(cache.store(where, TextCodec(), b"answer", 1.5, None))
     script = dialogue.step(Script, None, 1)
     assert script.key == where.key
     assert script.arguments[:2] == (1500, 1)

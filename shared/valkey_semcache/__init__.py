@@ -27,6 +27,7 @@ from valkey_semcache.flow.contents import Contents
 from valkey_semcache.index.listing import StoredIndex
 from valkey_semcache.local import LocalTier
 from valkey_semcache.outcome import Hit, Miss, Neighbour
+from valkey_semcache.precision.verified import Verified
 from valkey_semcache.question import Question
 from valkey_semcache.rules.now import not_about_now
 from valkey_semcache.rules.thresholds import ThresholdRules
@@ -79,5 +80,6 @@ __all__ = [
     "TextCodec",
     "ThresholdRules",
     "UnreadableError",
+    "Verified",
     "not_about_now",
 ]

@@ -54,11 +54,13 @@ from valkey_semcache.options import (
 )
 from valkey_semcache.precision.guards import Guard, checked_guards
 from valkey_semcache.precision.judging import Judge, checked_judge
+from valkey_semcache.precision.learning import LOWEST
+from valkey_semcache.precision.verified import Verified, checked_verified
 from valkey_semcache.question import Addressing
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.rules.rules import Selection, ShouldCache, ShouldStore
 from valkey_semcache.rules.tenants import Tenants
-from valkey_semcache.rules.thresholds import Threshold, Thresholds
+from valkey_semcache.rules.thresholds import UNSAID, Threshold, Thresholds, Unsaid
 from valkey_semcache.server import Server
 from valkey_semcache.server.deadline import max_reply_bytes
 from valkey_semcache.stats import Counters, Stats
@@ -137,6 +139,9 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
         judge_below: Similarity from which on the judge is not asked; 1 asks about all but equal
             vectors.
         judge_timeout: Seconds to wait for a verdict; what takes longer is a miss.
+        policy: `Verified(max_error=0.01)` learns from the answers themselves how far down another
+            wording may be served, and keeps the share of wrong answers within that bound. It goes
+            below 0.9, but never below a `similarity_threshold` that is given. One for each cache.
         store_questions: False keeps the questions' texts out of Valkey; guards and a judge
             cannot be had then.
         promote: True remembers a wording that hit by meaning, so that it hits exactly, with
@@ -191,7 +196,7 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
         embedding: Any,
         url: str | None = None,
         *,
-        similarity_threshold: Threshold = 0.9,
+        similarity_threshold: Threshold = UNSAID,
         ttl: TTL = 3600,
         name: str = "semcache",
         namespace: str = "",
@@ -213,6 +218,7 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
         judge: Judge | None = None,
         judge_below: float = 1.0,
         judge_timeout: float = 5.0,
+        policy: Verified | None = None,
         ttl_jitter: float = 0.0,
         sliding: bool = False,
         max_age: float | timedelta | None = 604800,
@@ -246,6 +252,9 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
         self._view: str | None = None  # the tenant of a view, and all that it may clear
         self.coalescer = Coalescer()
         self._tenants = Tenants(namespace_from)
+        verified = checked_verified(policy, promote)
+        if verified is not None and isinstance(similarity_threshold, Unsaid):
+            similarity_threshold = LOWEST
         self._thresholds = Thresholds(similarity_threshold)
         self._selection = Selection.of(models, should_cache, should_store)
         self._max_answer_bytes = checked_count(max_answer_bytes, "max_answer_bytes", 1)
@@ -310,6 +319,7 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
                     store_questions,
                     self._judge_failed,
                 ),
+                verified=verified,
                 promote=checked_flag(promote, "promote"),
                 compress_over=checked_range(compress_over, "compress_over", 0, 2**30),
                 max_answer_bytes=self._max_answer_bytes,

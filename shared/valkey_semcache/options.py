@@ -27,6 +27,7 @@ or by a function of question and answer."""
 if TYPE_CHECKING:
     from valkey_semcache.local import LocalTier
     from valkey_semcache.precision.judging import Judge
+    from valkey_semcache.precision.verified import Verified
     from valkey_semcache.telemetry.events import OnEvent
     from valkey_semcache.telemetry.otel import Telemetry
 
@@ -58,6 +59,7 @@ class Options(TypedDict, total=False):
     judge: Judge | None
     judge_below: float
     judge_timeout: float
+    policy: Verified | None
     ttl_jitter: float
     sliding: bool
     max_age: float | timedelta | None

@@ -20,6 +20,7 @@ MissReason = Literal[
     "rejected",  # the nearest was rejected for this question
     "guarded",  # a guard saw that the nearest asks for something else
     "judged",  # the judge said that the answer of the nearest does not do
+    "unverified",  # `policy=`: not sure that the nearest's answer does, or let through to find out
     "unjudged",  # the judge gave no answer: it took too long, failed, or could not tell
     "exact_only",  # not stored in these words, and may not be compared by meaning
     "not_cacheable",  # the adapter could not read the request, or the app ruled it out

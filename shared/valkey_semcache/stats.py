@@ -42,6 +42,8 @@ class Stats(Shown):
         evicted: Entries removed because their tenant had too many.
         coalesced: Calls of `get_or_call` that another one's answer was shared with.
         judged: Candidates that the judge was asked about, by what it said.
+        compared: With `policy=`, fresh answers that were compared with what would have been served:
+            `same`, `other`, or `unknown`; `rejected` ones; and `unreadable` labels of others.
         renewed: Entries renewed in place, before they expired.
         saved_tokens: Tokens of the answers served instead of asked for, by name.
         saved_by_model: The same, by model.
@@ -74,6 +76,7 @@ class Stats(Shown):
     outgrown: int = 0
     answer_bytes: Mapping[str, int] = field(default_factory=dict)
     judged: Mapping[str, int] = field(default_factory=dict)
+    compared: Mapping[str, int] = field(default_factory=dict)
     renewed: int = 0
     coalesced: int = 0
     evicted: int = 0
@@ -129,6 +132,7 @@ class Stats(Shown):
             ("errors", listed(self.errors)),
             ("embeddings", str(self.embeddings)),
             *([("judged", listed(self.judged))] if self.judged else []),
+            *([("compared", listed(self.compared))] if self.compared else []),
             ("saved tokens", listed(self.saved_tokens)),
             *(("saved USD", f"{usd:.4f} {model}") for model, usd in self.saved_usd.items()),
             ("breaker", self.breaker),
@@ -160,6 +164,7 @@ class Counters:
             for name in (
                 *("hits", "misses", "stored", "not_stored", "errors", "embeddings", "priced"),
                 *("searches", "bytes", "renewed", "coalesced", "evicted", "judged"),
+                *("compared", "opened"),
             )
         }
         self._saved: dict[str, Counter[str]] = {}  # by model
@@ -273,6 +278,7 @@ class Counters:
             outgrown=index.outgrown if index else 0,
             answer_bytes=counts["bytes"],
             judged=counts["judged"],
+            compared=counts["compared"],
             renewed=sum(counts["renewed"].values()),
             coalesced=sum(counts["coalesced"].values()),
             evicted=sum(counts["evicted"].values()),

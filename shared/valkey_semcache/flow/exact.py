@@ -22,11 +22,13 @@ class ExactTier:
     Args:
         entries: Reads them.
         serving: Makes the hits.
+        aliases: Whether wordings remembered for another are served.
     """
 
-    def __init__(self, entries: Entries, serving: Serving) -> None:
+    def __init__(self, entries: Entries, serving: Serving, *, aliases: bool = True) -> None:
         self._entries = entries
         self._serving = serving
+        self._aliases = aliases
 
     def find(self, address: Address, codec: Codec, threshold: float) -> Flow[Hit | Miss | None]:
         """The hit, or None; a miss for who is to renew the entry."""
@@ -35,6 +37,8 @@ class ExactTier:
             return None
         envelope = yield from self._entries.envelope(address.key, data)
         if envelope is None:
+            return None
+        if envelope.codec == ALIAS_CODEC and not self._aliases:
             return None
         if envelope.codec == ALIAS_CODEC:
             return (yield from self._by_alias(address, envelope, codec, threshold))

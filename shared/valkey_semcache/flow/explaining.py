@@ -136,7 +136,9 @@ class Trial(Flows):
         judge = copy.copy(flows._policy.judge)
         if judge is not None:
             judge.failed = _unheard
-        policy = replace(flows._policy, local=None, judge=judge)
+        verified = flows._policy.verified
+        verified = None if verified is None else verified.aside()
+        policy = replace(flows._policy, local=None, judge=judge, verified=verified)
         notes = NotesAside(flows.notes)
         super().__init__(flows._index_settings, notes, self.remarks, policy)
         self._exact: Any = _Timed(self._exact, clock)

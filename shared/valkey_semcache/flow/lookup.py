@@ -24,6 +24,7 @@ from valkey_semcache.flow.operations import Embed, Flow, Script
 from valkey_semcache.flow.policy import Policy
 from valkey_semcache.flow.serving import TOLERANCE, Serving
 from valkey_semcache.flow.storing import Storing
+from valkey_semcache.flow.verifying import Verifying, Weighing, log_of
 from valkey_semcache.index.contract import Candidate, Fields, VectorIndex
 from valkey_semcache.index.opening import IndexSettings, open_index
 from valkey_semcache.index.scripts import STORE_ALIAS
@@ -70,10 +71,14 @@ class Flows:
         local = None if policy.local is None else LocalCopies(policy.local)
         self._local = local
         self._serving = Serving(self.entries, self._logs, counters, notes, policy, local)
-        self._exact = ExactTier(self.entries, self._serving)
+        verified = policy.verified
+        self._exact = ExactTier(self.entries, self._serving, aliases=verified is None)
+        self._verifying: Verifying | None = None
+        if verified is not None:
+            self._verifying = Verifying(verified, self.entries, counters, policy.seal)
         self.exact, self.index_for = self._exact.find, self._index
         stored = self.entries, self._serving, notes, self._index, self._vector
-        storing = Storing(*stored, counters, policy, local)
+        storing = Storing(*stored, counters, policy, local, self._verifying)
         self.store, self.delete, self.reject = storing.store, storing.delete, storing.reject
         self._opened: VectorIndex | None = None
         self._dimension: int | None = None
@@ -86,6 +91,19 @@ class Flows:
 
     def lookup(self, address: Address, codec: Codec, threshold: float) -> Flow[Hit | Miss]:
         """Local, exact, then by meaning. A miss leaves its vector for the store that follows."""
+        if self._verifying is None:
+            return (yield from self._lookup(address, codec, threshold, None))
+        policy, family = self._verifying.policy, log_of(address)
+        policy.asked(family)
+        weighing = self._verifying.weighing(codec)
+        outcome = yield from self._lookup(address, codec, threshold, weighing)
+        if isinstance(outcome, Hit) and outcome.key != address.key:
+            policy.served(family)
+        return outcome
+
+    def _lookup(
+        self, address: Address, codec: Codec, threshold: float, weighing: Weighing | None
+    ) -> Flow[Hit | Miss]:
         hit = self._serving.held(address, codec, threshold) if self._local is not None else None
         if hit is not None:
             return hit
@@ -95,14 +113,17 @@ class Flows:
         if not address.semantic:
             return Miss("exact_only", f"not stored in these very words; {address.exact_reason}")
         vector = yield from self._vector(address)
-        outcome = yield from self._by_meaning(address, vector, codec, threshold)
+        outcome = yield from self._by_meaning(address, vector, codec, threshold, weighing)
         if isinstance(outcome, Miss) and outcome.reason != "refresh":
-            self.notes.leave(address, Note(vector, outcome.nearest))
+            check = None if weighing is None else weighing.check
+            self.notes.leave(address, Note(vector, outcome.nearest, check=check))
         return outcome
 
     def forget(self) -> None:
         """Let go of what this process knows of entries and index; they were removed."""
         self.notes.clear()
+        if self._verifying is not None:
+            self._verifying.policy.forget(f"{self._index_settings.name}:")
         if self._local is not None:
             self._local.clear()
         with self._lock:
@@ -113,7 +134,12 @@ class Flows:
     # By meaning
 
     def _by_meaning(
-        self, address: Address, vector: Vector, codec: Codec, threshold: float
+        self,
+        address: Address,
+        vector: Vector,
+        codec: Codec,
+        threshold: float,
+        weighing: Weighing | None,
     ) -> Flow[Hit | Miss]:
         count, judge = CANDIDATES, self._policy.judge
         hearing = None if judge is None else Hearing(judge, self._counters, codec)
@@ -121,7 +147,7 @@ class Flows:
         while True:
             index, candidates = yield from self._nearest(address, vector, count)
             outcome, passed_over = yield from self._chosen(
-                address, vector, index, candidates, codec, threshold, hearing, until
+                address, vector, index, candidates, codec, threshold, hearing, weighing, until
             )
             if isinstance(outcome, Hit) or passed_over < count or count >= _MOST:
                 return outcome
@@ -149,6 +175,7 @@ class Flows:
         codec: Codec,
         threshold: float,
         hearing: Hearing | None,
+        weighing: Weighing | None,
         until: float,
     ) -> Flow[tuple[Hit | Miss, int]]:
         """The first candidate that may be served, or why none may; and how many were passed
@@ -184,6 +211,9 @@ class Flows:
             refusal = yield from self._refused(
                 address, candidate, fields, envelope, threshold, hearing
             )
+            if refusal is None and weighing is not None:
+                others = candidates[passed_over:]
+                refusal = yield from weighing.refusal(address, candidate, envelope, others)
             if refusal is None:
                 hit = yield from self._serving.serve(
                     "semantic", address, candidate.key, candidate.similarity, envelope, codec
@@ -197,9 +227,9 @@ class Flows:
             if nearest is None:
                 reason, detail = refusal
                 nearest = Neighbour(envelope.question, candidate.similarity, detail, candidate.key)
-            if refusal[0] == "unjudged":
+            if refusal[0] in ("unjudged", "unverified"):
                 reason, detail = refusal
-            if refusal[0] in ("below_threshold", "unjudged"):
+            if refusal[0] in ("below_threshold", "unjudged", "unverified"):
                 # Those that follow are farther away still; a judge that fails is left alone.
                 return self._miss(address, reason, detail, nearest), 0
             guarded += refusal[0] == "guarded"

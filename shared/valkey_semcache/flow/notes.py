@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cachetools import LRUCache, TTLCache
 
@@ -15,6 +16,9 @@ from valkey_semcache.embedding import Vector
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.outcome import Neighbour
 from valkey_semcache.question import Address
+
+if TYPE_CHECKING:
+    from valkey_semcache.flow.verifying import Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Note:
         renews: Key of the entry that is to be renewed with the answer.
         question: That entry's wording, if texts are kept.
         sealed: Digest of the vector that entry was signed with, if it was.
+        check: What the policy wants the fresh answer to be compared with.
     """
 
     vector: Vector | None
@@ -34,6 +39,7 @@ class Note:
     renews: str | None = None
     question: str | None = None
     sealed: bytes | None = None
+    check: Check | None = None
 
 
 class Notes:

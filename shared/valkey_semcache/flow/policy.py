@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from valkey_semcache.local import LocalTier
 from valkey_semcache.precision.guards import Guards
 from valkey_semcache.precision.judging import Judging
+from valkey_semcache.precision.verified import Verified
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.stored.compression import MAX_ANSWER_BYTES
 from valkey_semcache.stored.sealing import Seal
@@ -30,6 +31,7 @@ class Policy:
         max_entries_per_namespace: Entries of one tenant, about; None for any number.
         guards: What is asked whether two questions that are near are the same.
         judge: What is asked whether a candidate that is near, but not quite, may be served.
+        verified: Serves by meaning only where the share of errors stays in bounds.
         local: Bounds of the copies in this process; None for none.
         seal: Signs and encrypts what is stored; None for neither.
     """
@@ -43,5 +45,6 @@ class Policy:
     max_entries_per_namespace: int | None = None
     guards: Guards = field(default_factory=lambda: Guards(()))
     judge: Judging | None = None
+    verified: Verified | None = None
     local: LocalTier | None = None
     seal: Seal | None = None

@@ -16,6 +16,7 @@ from valkey_semcache.flow.notes import Note, Notes
 from valkey_semcache.flow.operations import Command, Flow, Script, replies_to
 from valkey_semcache.flow.policy import Policy
 from valkey_semcache.flow.serving import Serving
+from valkey_semcache.flow.verifying import Verifying
 from valkey_semcache.index.contract import VectorIndex
 from valkey_semcache.index.scripts import QUOTA, REJECT, RENEW, STORE
 from valkey_semcache.local import LocalCopies
@@ -23,6 +24,7 @@ from valkey_semcache.outcome import Hit
 from valkey_semcache.question import Address
 from valkey_semcache.stats import Counters
 from valkey_semcache.stored.answer import Envelope, place_of
+from valkey_semcache.stored.codec import Codec
 
 MOST_REJECTED = 100
 """Questions that an entry may be rejected for; from then on it is found by its own words only."""
@@ -40,6 +42,7 @@ class Storing:
         counters: Where bytes are counted.
         policy: What is stored, and how.
         local: Copies in this process, if it is to hold any.
+        verifying: Compares fresh answers with what would have been served, if it is to be.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Storing:
         counters: Counters,
         policy: Policy,
         local: LocalCopies | None,
+        verifying: Verifying | None = None,
     ) -> None:
         self._entries = entries
         self._serving = serving
@@ -61,11 +65,12 @@ class Storing:
         self._counters = counters
         self._policy = policy
         self._local = local
+        self._verifying = verifying
 
     def store(
         self,
         address: Address,
-        codec: str,
+        codec: Codec,
         content: bytes,
         ttl: float | None,
         usage: Mapping[str, int] | None,
@@ -74,7 +79,7 @@ class Storing:
 
         Args:
             address: The question's.
-            codec: Name of the codec that wrote `content`.
+            codec: That wrote `content`.
             content: The answer.
             ttl: Seconds until it expires, or None for never.
             usage: Tokens the answer cost.
@@ -83,7 +88,7 @@ class Storing:
         now = time.time()
         envelope = Envelope(
             place=place_of(address.key),
-            codec=codec,
+            codec=codec.name,
             content=content,
             created=now,
             expires=None if ttl is None else now + ttl,
@@ -107,6 +112,8 @@ class Storing:
         if self._local is not None:
             self._local.written(address.key, envelope, self._serving.look_again(envelope))
         self._notes.stored(address)
+        if self._verifying is not None and note is not None and note.check is not None:
+            yield from self._verifying.compare(address, codec, content, note.check)
 
     def _renew(self, address: Address, key: str, note: Note, envelope: Envelope) -> Flow[bool]:
         """Give the entry that asked for it the new answer; False if it is gone.
@@ -156,6 +163,8 @@ class Storing:
             else:
                 asked = hit.asked.rpartition(":")[2]
                 done = yield Script(REJECT, hit.key, asked, MOST_REJECTED)
+                if done and self._verifying is not None:
+                    yield from self._verifying.rejected(hit)
         finally:
             if self._local is not None:
                 self._local.drop(hit.asked)

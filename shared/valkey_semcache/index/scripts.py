@@ -102,6 +102,23 @@ ARGV: the entry's key; the time; how many the tenant may have; the entry's TTL i
 outlives all its entries.
 """
 
+LEARN = Source("""
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'stream' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'l', ARGV[3])
+if ARGV[1] == '0' then
+  redis.call('PERSIST', KEYS[1])
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+return redis.call('XRANGE', KEYS[1], ARGV[4], '+', 'COUNT', ARGV[5])
+""")
+"""Note a label in its family's log, and return those that the caller has not read.
+
+ARGV: TTL in ms or 0; how many labels are kept, about; the label; from which id on to read; how
+many at most.
+"""
+
 LOG = Source("""
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'zset' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end

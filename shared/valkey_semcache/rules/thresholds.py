@@ -55,6 +55,14 @@ Threshold: TypeAlias = float | Mapping[str, float] | Callable[[Question], float]
 or by model and tenant; or by a function of the question."""
 
 
+class Unsaid(float):
+    """A threshold that nobody gave: a policy that learns one is not bound by it."""
+
+
+UNSAID = Unsaid(0.9)
+"""The threshold of a cache that is not told which."""
+
+
 class Thresholds:
     """The threshold for each question.
 

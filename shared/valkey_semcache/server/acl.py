@@ -37,6 +37,9 @@ needs a release's `SEARCH` as well: `clear()` asks it to drop an index, in case 
 QUOTA = ("+zrange", "+zadd", "+pttl", "+zrem")
 """With `max_entries_per_namespace=`, in addition; the flat index has them anyway."""
 
+VERIFIED = ("+xadd", "+xrange")
+"""With `policy=Verified(…)`, in addition: the log of what was compared."""
+
 IF_ALLOWED = ("+memory|usage",)
 """Asked by `semcache stats` for the bytes that entries take; if refused, they are not known."""
 

@@ -19,7 +19,7 @@ _HEX = b"[0-9a-f]{%d}" % DIGEST_LENGTH
 def our_pattern(name: str) -> re.Pattern[bytes]:
     """Matches, as a whole, the keys that a cache of this name writes."""
     parts = (_literal(name), _HEX, _HEX, _HEX, _HEX, _HEX, _HEX)
-    shapes = b"meta|(?:lock:)?%s:%s:%s|log:%s:%s|quota:%s|stats:(?:total|[0-9]{1,12})"
+    shapes = b"meta|(?:lock:)?%s:%s:%s|(?:log|learned):%s:%s|quota:%s|stats:(?:total|[0-9]{1,12})"
     return re.compile(b"%s:(?:" % parts[0] + shapes % parts[1:] + b")")
 
 

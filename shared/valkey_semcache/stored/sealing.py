@@ -75,6 +75,16 @@ class Seal:
         """Whether only what is signed is read."""
         return bool(self._signing)
 
+    def signature(self, key: str, data: bytes) -> bytes:
+        """Of what is stored under a key and is no envelope; empty where nothing is signed."""
+        return _mac(self._signing[0], key, data) if self._signing else b""
+
+    def has_signed(self, key: str, data: bytes, signature: bytes) -> bool:
+        """Whether a signature is by one of the keys."""
+        return any(
+            hmac.compare_digest(_mac(secret, key, data), signature) for secret in self._signing
+        )
+
     def close(self, key: str, data: bytes, vector: bytes) -> bytes:
         """An envelope as it is stored under a key.
 
