@@ -54,7 +54,6 @@ class FleetStats(Shown):
         errors: By kind.
         embeddings: Texts embedded.
         breaker_opened: How often a process's circuit breaker opened.
-        saved_tokens: Tokens of the answers served instead of asked for, by name.
         saved_by_model: The same, by model.
         hits_by_model: Of how many answers these tokens are, by model.
         seconds: Look-ups by how long they took: for each tier and `miss`, how many fell into
