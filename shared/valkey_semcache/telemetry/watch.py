@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from valkey_semcache.outcome import Hit, Miss
+from valkey_semcache.precision.judging import at_work
 from valkey_semcache.question import Question
 from valkey_semcache.server.breaker import Breaker
 from valkey_semcache.stats import Counters
@@ -159,6 +160,8 @@ class Watch:
 
     def missed(self, miss: Miss) -> None:
         """A request that was not looked up at all."""
+        if at_work.get():
+            return
         self._mark()
         if self._heard():
             self._tell(LookupEvent.of(miss, "", None, self._cache, self._index()))
@@ -207,6 +210,8 @@ class Watch:
             current.reset(token)
 
     def _looked_up(self, call: Call, question: Asked, outcome: Outcome) -> None:
+        if not outcome and at_work.get():
+            return
         times = call.times()
         self._took(call.model, outcome, times[0])
         index = self._index()
@@ -260,7 +265,12 @@ class Watch:
         return StoreEvent(stored, reason, model, error, self._cache, index, *times)
 
     def _took(self, model: str, outcome: Outcome, seconds: float | None) -> None:
-        kind = outcome.tier if isinstance(outcome, Hit) else "miss"
+        if isinstance(outcome, Hit):
+            kind: str = outcome.tier
+        elif at_work.get():
+            return  # what a judge asks is no look-up of the app's
+        else:
+            kind = "miss"
         self._counters.timed(model, kind, seconds)
         if self._reporter is not None and not self._reporter.marked:
             self._reporter.mark()
