@@ -115,6 +115,6 @@ def test_the_command_shows_a_table_or_json(either_index: Served) -> None:
     assert index["sample"]["answer_bytes"] == len(LONG)
     assert sorted(served.admin.keys(f"{served.name}*")) == before, "nothing is written"
     nowhere = semcache("valkey://user:hunter2@127.0.0.1:1", "--timeout", "0.2")
-    assert nowhere.returncode == 1
+    assert nowhere.returncode == 3
     assert "127.0.0.1" in nowhere.stderr
     assert "hunter2" not in nowhere.stderr + nowhere.stdout

@@ -163,7 +163,7 @@ def test_as_a_user_runs_it_with_the_server_in_the_environment(plain: Served) -> 
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Server {plain.url}" in done.stdout
     done = subprocess.run(command, env={}, **options)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "No Valkey server was given" in done.stderr
     assert "Traceback" not in done.stderr
 

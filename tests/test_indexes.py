@@ -168,5 +168,5 @@ def test_the_command_reindex(searching: Served) -> None:
         assert cache.lookup(Question(REWORDED, context="7")).answer == "7"  # type: ignore[union-attr]
     wrong = [sys.executable, "-m", "valkey_semcache.cli", "reindex", searching.url, "--to", "tree"]
     done = subprocess.run(wrong, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--to='tree' is not allowed" in done.stderr

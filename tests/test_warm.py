@@ -228,7 +228,7 @@ def test_what_cannot_be_is_said(
 ) -> None:
     write(app[0], [{"question": "a", "answer": "x"}])
     done = semcache(app[0], "warm", "faq.jsonl", *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
 

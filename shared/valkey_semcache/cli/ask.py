@@ -51,7 +51,8 @@ def run(
     if cache is not None:
         opened = loaded(cache, "--cache")
     else:
-        opened = SemanticCache(_embedding(embedding), url, name=name, timeout=timeout)
+        how: dict[str, Any] = {"name": name, "timeout": timeout, "fleet_stats": False}
+        opened = SemanticCache(_embedding(embedding), url, **how)
     core = getattr(opened, "core", opened)
     if not isinstance(core, SemanticCache):
         raise ConfigurationError(f"--cache {cache} is a {type(opened).__name__}, not a cache.")

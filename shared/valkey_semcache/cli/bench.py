@@ -85,7 +85,7 @@ def run(
     """
     name = f"semcache-bench-{secrets.token_hex(4)}"
     options: dict[str, Any] = {"name": name, "index": index, "timeout": timeout, "guards": ()}
-    options |= {"compress_over": None, "ttl": 3600, "on_error": "raise"}
+    options |= {"compress_over": None, "ttl": 3600, "on_error": "raise", "fleet_stats": False}
     with SemanticCache(_Drawn(dimensions), url, **options) as cache:
         try:
             measured = list(_measure(cache, entries, calls, "x" * answer_bytes))

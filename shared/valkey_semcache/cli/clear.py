@@ -38,7 +38,7 @@ def run(
         cache = loaded(cache_name, "--cache")
         core = getattr(cache, "core", cache)
     else:
-        core = SemanticCache(_NoEmbedding(), url, name=name, timeout=10.0)
+        core = SemanticCache(_NoEmbedding(), url, name=name, timeout=10.0, fleet_stats=False)
     if not isinstance(core, SemanticCache):
         raise ConfigurationError(f"--cache {cache_name} is a {type(core).__name__}, not a cache.")
     wanted = {what: value for what, value in scope.items() if value is not None}
