@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder, hashed
 from tests.servers import Served
 from tests.standin import PlainValkey, StandIn
+from tests.words import word
 from valkey_semcache import (
     EmbeddingError,
     IndexKindError,
@@ -115,6 +117,28 @@ async def test_a_cancelled_look_up_leaves_the_connection_in_order(own: PlainValk
             for question, outcome in zip(questions, outcomes, strict=True):
                 if not isinstance(outcome, asyncio.CancelledError):
                     assert outcome.answer == question
+
+
+async def test_a_cancelled_task_ends(either_index: Served) -> None:
+    """Whatever a look-up or a store is just waiting for, a cancellation is not swallowed by it."""
+    embedder = HashingEmbedder()
+    embedder.aembed = None  # type: ignore[assignment]  # so that a thread embeds
+    numbers = itertools.count()
+
+    async def asks_for_ever(cache: SemanticCache) -> None:
+        while True:
+            question = f"{word(next(numbers))} {ASKED}"
+            await cache.alookup(question)
+            await cache.astore(question, "x")
+
+    async with SemanticCache(embedder, **either_index.options, on_error="raise") as cache:
+        for round_ in range(120):
+            task = asyncio.create_task(asks_for_ever(cache))
+            for _ in range(round_ % 40):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task}, timeout=5)
+            assert task.cancelled()
 
 
 class Interruption(BaseException):

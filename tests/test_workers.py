@@ -79,6 +79,30 @@ def test_hanging_calls_keep_their_threads_and_then_calls_fail_at_once() -> None:
     assert called == [99], "what timed out before it began is never called"
 
 
+def test_a_thread_that_cannot_be_started_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that gives no more threads for a while takes none away for good."""
+    workers = Workers(2, "test")
+    hang, start = threading.Event(), threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    for _ in range(5):
+        with pytest.raises(RuntimeError, match="can't start"):
+            workers.call(lambda: 1, 5)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert workers.call(lambda: 7, 5) == 7
+    with pytest.raises(TimeoutError):
+        workers.call(hang.wait, 0.01)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(TimeoutError):
+        workers.call(lambda: 7, 0.01)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert workers.call(lambda: 8, 5) == 8
+    hang.set()
+
+
 def test_a_forked_child_has_threads_of_its_own() -> None:
     workers = Workers(1, "test")
     hang = threading.Event()

@@ -46,9 +46,14 @@ class Background:
         if self._admitted():
             context = contextvars.copy_context()
             arguments = (self._renew, question, store)
-            threading.Thread(
+            thread = threading.Thread(
                 target=context.run, args=arguments, name="semcache-refresh", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives no more: the old answer serves on
+                self._free.release()
+                self._counters.failed("renewing an answer", error)
 
     def abegin(
         self,

@@ -219,7 +219,8 @@ class Wait:
             try:
                 while not self._flight.done and (patience := self._patience()) > 0:
                     try:
-                        await asyncio.wait_for(ended.wait(), patience)
+                        async with asyncio.timeout(patience):
+                            await ended.wait()
                     except TimeoutError:
                         continue
             finally:

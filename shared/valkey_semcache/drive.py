@@ -82,6 +82,8 @@ class Drive:
         """The same, without blocking the event loop."""
         outcome: Any = None
         error: SemcacheError | None = None
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task is not None else 0
         try:
             while True:
                 operation = flow.send(outcome) if error is None else flow.throw(error)
@@ -90,6 +92,10 @@ class Drive:
                     outcome = await self._ado(operation)
                 except SemcacheError as raised:
                     error = raised
+                # Until Python 3.12 `asyncio.wait_for`, by which valkey-py sends, swallows a
+                # cancellation that comes in the moment when all is sent.
+                if task is not None and task.cancelling() > cancelled:
+                    raise asyncio.CancelledError
         except StopIteration as stop:
             result: T = stop.value
             return result

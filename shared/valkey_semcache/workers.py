@@ -61,7 +61,9 @@ class Workers:
 
     async def acall(self, function: Callable[[], T], seconds: float) -> T:
         """The same as `call`, without blocking the event loop."""
-        return await asyncio.wait_for(asyncio.wrap_future(self._begun(function, seconds)), seconds)
+        # Until Python 3.12 `wait_for` swallows a cancellation that comes with the outcome.
+        async with asyncio.timeout(seconds):
+            return await asyncio.wrap_future(self._begun(function, seconds))
 
     def _begun(self, function: Callable[[], T], seconds: float) -> Future[T]:
         future: Future[T] = Future()
@@ -69,9 +71,14 @@ class Workers:
         with self._lock:
             self._claimed += 1
             if self._claimed > self._threads and self._threads < self._limit:
-                self._threads += 1
-                name = f"{self._name}-{self._threads}"
-                threading.Thread(target=self._work, name=name, daemon=True).start()
+                name = f"{self._name}-{self._threads + 1}"
+                try:
+                    threading.Thread(target=self._work, name=name, daemon=True).start()
+                    self._threads += 1
+                except RuntimeError:  # the system gives no more, or the interpreter is ending
+                    if not self._threads:
+                        self._claimed -= 1
+                        raise
             elif self._all_hang(seconds):
                 self._claimed -= 1
                 raise TimeoutError(f"all {self._limit} threads hang")
