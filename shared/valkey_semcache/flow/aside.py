@@ -18,7 +18,7 @@ from valkey_semcache.stats import Counters
 
 T = TypeVar("T")
 
-_READS = frozenset(("EXISTS", "FT.INFO", "FT.SEARCH", "HMGET", "SCAN", "ZRANGE"))
+_READS = frozenset(("EXISTS", "FT.INFO", "FT.SEARCH", "HMGET", "SCAN", "XRANGE", "ZRANGE"))
 
 
 def aside(flow: Flow[T]) -> Flow[T]:

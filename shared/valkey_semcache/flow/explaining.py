@@ -183,11 +183,11 @@ class Trial(Flows):
         return index.reading(self._address.scope)
 
     def _nearest(
-        self, address: Address, vector: Vector, count: int
+        self, address: Address, vector: Vector, count: int, least: float
     ) -> Flow[tuple[VectorIndex, Sequence[Candidate]]]:
         with self._clock.step("search"):
             try:
-                return (yield from super()._nearest(address, vector, count))
+                return (yield from super()._nearest(address, vector, count, least))
             except IndexLostError:
                 self.remarks.told.append(
                     "The index is not in the server; a look-up creates it and finds nothing until "
@@ -296,7 +296,7 @@ class Around:
                     continue
                 candidate = replace(candidate, similarity=similarity)
             is_served = candidate.key == served
-            because = "it was served" if is_served else self._because(candidate, envelope)
+            because = "it was served" if is_served else self._because(candidate, envelope, outcome)
             found.append(
                 Near(
                     envelope.question,
@@ -308,7 +308,7 @@ class Around:
             )
         return found
 
-    def _because(self, candidate: Candidate, envelope: Envelope) -> str:
+    def _because(self, candidate: Candidate, envelope: Envelope, outcome: Hit | Miss) -> str:
         """Why a candidate of the scope was not served."""
         if candidate.key in self._trial.judged:
             refusal = self._trial.judged[candidate.key]
@@ -316,7 +316,9 @@ class Around:
                 return refusal
             if envelope.codec != self._wanted.codec.name:
                 return f"its answer was stored by another codec, {envelope.codec}"
-            return "it is to be renewed, or its answer cannot be read"
+            if isinstance(outcome, Miss) and outcome.reason in ("unverified", "refresh"):
+                return outcome.detail
+            return "its answer cannot be read"
         if candidate.similarity < self._wanted.threshold:
             return f"similarity {candidate.similarity:.4f} < {self._wanted.threshold}"
         return "a nearer one was served"
