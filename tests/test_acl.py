@@ -116,6 +116,7 @@ async def use(way: Way, limited: Limited, step: Callable[[Step], Awaitable[Any]]
         spoil(limited)
         await step(lambda: way(cache.lookup, ASKED))
         await step(lambda: way(cache.store, ASKED, "x"))
+        await step(lambda: way(cache.fleet_stats))  # its figures are written when it is closed
         await step(lambda: way(cache.clear, namespace=""))
         await step(lambda: way(cache.clear))
 

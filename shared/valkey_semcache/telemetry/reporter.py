@@ -108,7 +108,7 @@ class Reporter:
                 self._told = figures
 
     def _failed(self, error: SemcacheError) -> None:
-        self._refused = isinstance(error, ConfigurationError) or "NoPermission" in str(error)
+        self._refused = isinstance(error, ConfigurationError) or "permission" in str(error).lower()
         what = "are not kept by this process" if self._refused else "wait for the next write"
         self._counters.warn(
             "fleet statistics",
