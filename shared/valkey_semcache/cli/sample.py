@@ -26,7 +26,7 @@ from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.flow.sampling import NearPair, Sampled
 from valkey_semcache.precision.labelled import Labelled, read
 
-_COLUMNS = ("a", "b", "same", "similarity")
+_COLUMNS: tuple[str, ...] = ("a", "b", "same", "similarity")
 _KEYS = {"y": "yes", "n": "no", "s": "skip", "q": "quit", "\x03": "quit", "\x04": "quit"}
 _ASKS = "Does one answer do for both?  [y]es  [n]o  [s]kip  [q]uit "
 
@@ -140,8 +140,11 @@ def labelled_in(file: Path | None) -> set[frozenset[str]]:
     if file is None or not file.exists() or not file.stat().st_size:
         return set()
     held = read(file)
-    header = None if _is_jsonl(file) else next(csv.reader(file.open(encoding="utf-8")))
-    if not isinstance(held[0], Labelled) or (header and tuple(header) != _COLUMNS):
+    header = _COLUMNS
+    if not _is_jsonl(file):
+        with file.open(newline="", encoding="utf-8") as lines:
+            header = tuple(next(csv.reader(lines)))
+    if not isinstance(held[0], Labelled) or header != _COLUMNS:
         raise ConfigurationError(
             f"{file} was not written by semcache sample: it must be new, or have the columns "
             f"{', '.join(_COLUMNS)}."

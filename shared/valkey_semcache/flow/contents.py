@@ -87,6 +87,7 @@ class Drawn:
     """A sample of keys drawn at random while they pass by (reservoir sampling)."""
 
     size: int
+    source: random.Random = field(default_factory=random.Random)
     seen: int = 0
     keys: list[str] = field(default_factory=list)
 
@@ -94,7 +95,7 @@ class Drawn:
         self.seen += 1
         if len(self.keys) < self.size:
             self.keys.append(key)
-        elif (place := random.randrange(self.seen)) < self.size:  # noqa: S311 - no secret
+        elif (place := self.source.randrange(self.seen)) < self.size:
             self.keys[place] = key
 
 

@@ -86,8 +86,8 @@ def near_pairs(flows: Flows, name: str, embedding: str, wanted: Sampling) -> Flo
         embedding: Digest of its embedding model.
         wanted: Which pairs.
     """
-    random_ = random.Random(wanted.seed)  # noqa: S311 - no secret
-    keys = yield from _drawn(name, embedding, wanted.entries)
+    source = random.Random(wanted.seed)  # noqa: S311 - no secret
+    keys = yield from _drawn(name, embedding, Drawn(wanted.entries, source))
     found: dict[frozenset[str], NearPair] = {}
     entries = unkept = 0
     for begin in range(0, len(keys), _BATCH):
@@ -109,13 +109,13 @@ def near_pairs(flows: Flows, name: str, embedding: str, wanted: Sampling) -> Flo
             asked = question, np.frombuffer(vector, FLOAT32)
             for pair in (yield from _beside(flows, key, scope.decode(), asked, wanted)):
                 found.setdefault(frozenset((pair.a, pair.b)), pair)
-    chosen = _spread(list(found.values()), wanted, random_)
+    chosen = _spread(list(found.values()), wanted, source)
     return Sampled(tuple(chosen), entries, unkept)
 
 
-def _drawn(name: str, embedding: str, entries: int) -> Flow[list[str]]:
+def _drawn(name: str, embedding: str, drawn: Drawn) -> Flow[list[str]]:
     """Keys of entries, drawn at random."""
-    own, drawn, pages = entry_pattern(name, embedding), Drawn(entries), Pages(name)
+    own, pages = entry_pattern(name, embedding), Pages(name)
     while (keys := (yield from pages.next())) is not None:
         for key in keys:
             if own.fullmatch(key):
@@ -157,11 +157,11 @@ def _beside(
     return pairs
 
 
-def _spread(pairs: Sequence[NearPair], wanted: Sampling, random_: random.Random) -> list[NearPair]:
+def _spread(pairs: Sequence[NearPair], wanted: Sampling, source: random.Random) -> list[NearPair]:
     """So many pairs, from each of some bins of similarity in turn, in random order."""
     width = max(wanted.high - wanted.low, 1e-9) / _BINS
     bins: dict[int, list[NearPair]] = {}
-    for pair in random_.sample(_sorted(pairs), len(pairs)):
+    for pair in source.sample(_sorted(pairs), len(pairs)):
         bins.setdefault(int((pair.similarity - wanted.low) / width), []).append(pair)
     chosen: list[NearPair] = []
     while bins and len(chosen) < wanted.count:
@@ -170,7 +170,7 @@ def _spread(pairs: Sequence[NearPair], wanted: Sampling, random_: random.Random)
             if not bins[number]:
                 del bins[number]
     chosen = chosen[: wanted.count]
-    random_.shuffle(chosen)
+    source.shuffle(chosen)
     return chosen
 
 
