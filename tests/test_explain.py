@@ -17,6 +17,7 @@ from rich.console import Console
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
+from tests.words import word
 from valkey_semcache import (
     ConfigurationError,
     Explanation,
@@ -25,6 +26,7 @@ from valkey_semcache import (
     Miss,
     Question,
     SemanticCache,
+    Verified,
 )
 
 ASKED = "how do i reset the password of my account"
@@ -176,6 +178,30 @@ async def test_a_judge_is_heard_as_by_the_look_up(either_index: Served, way: Way
         assert explained.neighbours[0].because == "the judge said no"
         assert facts(explained.outcome) == facts(await way(cache.lookup, REWORDED))
         assert cache.stats().judged == {"no": 1}, "the look-up's alone"
+
+
+async def test_what_is_learned_counts_as_for_the_look_up(either_index: Served, way: Way) -> None:
+    """Also while nothing is learned, and when this process has yet to read the labels."""
+
+    def cache(**more: Any) -> SemanticCache:
+        policy = Verified(0.9, same_answer="exact", explore=1e-9, seed=1)
+        return cache_on(either_index, similarity_threshold=0.6, policy=policy, **more)
+
+    async with cache() as first:
+        await way(first.store, ASKED, "x")
+        explained = await way(first.explain, REWORDED)
+        assert explained.verdict == "miss: unverified"
+        assert "nothing is learned yet" in explained.neighbours[0].because
+        for number in range(31):
+            text = f"{ASKED} {' '.join(word(number + 100 * n) for n in range(5))}"
+            assert facts((await way(first.explain, text)).outcome) == facts(
+                await way(first.lookup, text)
+            )
+            await way(first.store, text, "x")
+        async with cache() as other:
+            explained = await way(other.explain, REWORDED)
+            assert "nothing is learned yet" not in explained.reason, "the labels were read"
+            assert facts(explained.outcome) == facts(await way(other.lookup, REWORDED))
 
 
 @pytest.mark.parametrize(
