@@ -54,6 +54,7 @@ _ASKED = [
     f"{head} {verb} the {thing} {place}"
     for verb, head, place, thing in product(_VERBS, _HEADS, _PLACES, _THINGS)
 ]
+_NUMBERS = {text: number for number, text in enumerate(_ASKED)}
 _SENTENCES = (
     "You find this in the menu under your own name, third line from above. ",
     "Our colleagues at the counter will gladly go through the form with you. ",
@@ -66,6 +67,11 @@ _SENTENCES = (
 def asked(number: int) -> str:
     """One of 14,400 questions, without digits: those would be an exact feature."""
     return _ASKED[number]
+
+
+def number_of(text: str) -> int:
+    """Which question it is."""
+    return _NUMBERS[text]
 
 
 def reworded(number: int) -> str:

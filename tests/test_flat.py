@@ -299,6 +299,35 @@ def test_a_copy_finds_what_a_plain_product_finds() -> None:
             assert [s for _, s in found] == pytest.approx(similarities, abs=1e-6)
 
 
+def test_a_large_copy_finds_through_a_screen_what_a_plain_product_finds() -> None:
+    rng = np.random.default_rng(7)
+    # Questions have subjects: around each some are alike, and others less so.
+    towards = unit(rng, 40, 256)[rng.integers(0, 40, 8_000)]
+    rows = towards + rng.uniform(0.1, 1.2, (8_000, 1)).astype("<f4") * unit(rng, 8_000, 256)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    here = {str(n): row for n, row in enumerate(rows[:6_000])}
+    view = View(256, 20_000)
+    view.apply(b"~t", 0, 6_000, here)
+    screened = 0
+    for n in range(6_000, 6_030):
+        # Between look-ups entries come, go and are replaced.
+        changed = {str(n): rows[n], str(n - 3_000): rows[n + 1_000]}
+        view.apply(b"~t", n, n + 1, changed)
+        here |= changed
+        for gone in rng.choice(list(here), 3, replace=False):
+            view.discard(gone)
+            del here[gone]
+        asked = rows[n] if n % 2 else rows[n - 6_000]
+        products = {digest: float(row @ asked) for digest, row in here.items()}
+        order = sorted(products, key=lambda digest: -products[digest])
+        for count, least in (1, 0.9), (3, 0.8), (20, 0.95), (3, 0.9999):
+            expected = [one for one in order[:count] if products[one] >= least]
+            found = [digest for digest, _ in view.best(asked, count, least)]
+            assert found == (expected or order[:count]) or found == order[:count]
+            screened += len(found) < count
+    assert screened > 20, "nothing was found through the screen"
+
+
 def test_applying_the_same_piece_of_a_log_twice_changes_nothing() -> None:
     rows = unit(np.random.default_rng(4), 10)
     piece = {str(n): row for n, row in enumerate(rows)}

@@ -144,8 +144,9 @@ class Flows:
         count, judge = CANDIDATES, self._policy.judge
         hearing = None if judge is None else Hearing(judge, self._counters, codec)
         until = time.monotonic() + self._index_settings.timeout
+        least = threshold - TOLERANCE if weighing is None else -1.0
         while True:
-            index, candidates = yield from self._nearest(address, vector, count)
+            index, candidates = yield from self._nearest(address, vector, count, least)
             outcome, passed_over = yield from self._chosen(
                 address, vector, index, candidates, codec, threshold, hearing, weighing, until
             )
@@ -155,16 +156,16 @@ class Flows:
             count *= 4
 
     def _nearest(
-        self, address: Address, vector: Vector, count: int
+        self, address: Address, vector: Vector, count: int, least: float
     ) -> Flow[tuple[VectorIndex, Sequence[Candidate]]]:
         """The index and what it finds; one that was lost is made anew."""
         index = yield from self._index(len(vector))
         try:
-            return index, (yield from index.nearest(address.scope, vector, count))
+            return index, (yield from index.nearest(address.scope, vector, count, least))
         except IndexLostError:
             self._opened = None
             index = yield from self._index(len(vector))
-            return index, (yield from index.nearest(address.scope, vector, count))
+            return index, (yield from index.nearest(address.scope, vector, count, least))
 
     def _chosen(
         self,

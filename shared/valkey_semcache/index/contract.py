@@ -59,8 +59,13 @@ class VectorIndex(Protocol):
     def outgrown(self) -> int:
         """Scopes that the HNSW index serves."""
 
-    def nearest(self, scope: str, vector: Vector, count: int) -> Flow[Sequence[Candidate]]:
-        """At most `count` entries of the scope, nearest first; all that was stored is seen."""
+    def nearest(
+        self, scope: str, vector: Vector, count: int, least: float = -1.0
+    ) -> Flow[Sequence[Candidate]]:
+        """At most `count` entries of the scope, nearest first; all that was stored is seen.
+
+        Where one has a similarity of `least`, those that have less may be missing.
+        """
 
     def read(self, scope: str, candidate: Candidate) -> Flow[Fields | None]:
         """The fields of a candidate that came without; None if it is no longer in the scope."""

@@ -71,14 +71,16 @@ class FlatIndex:
         self._log_prefix = log_prefix
         self._views = Views(dimension, max_bytes)
 
-    def nearest(self, scope: str, vector: Vector, count: int) -> Flow[Sequence[Candidate]]:
-        """The best of an exact product over the scope, after reading the end of its log."""
+    def nearest(
+        self, scope: str, vector: Vector, count: int, least: float = -1.0
+    ) -> Flow[Sequence[Candidate]]:
+        """The best of the scope, exactly, after reading the end of its log."""
         view = self._views.get(scope)
         yield from self._sync(scope, view)
         self._searched("client")
         return [
             Candidate(f"{self._prefix}{scope}:{digest}", similarity, None)
-            for digest, similarity in view.best(vector, count)
+            for digest, similarity in view.best(vector, count, least)
         ]
 
     def read(self, scope: str, candidate: Candidate) -> Flow[Fields | None]:

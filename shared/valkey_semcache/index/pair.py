@@ -70,7 +70,9 @@ class PairIndex:
         """How many scopes the HNSW index serves to this process."""
         return self.chooser.served()
 
-    def nearest(self, scope: str, vector: Vector, count: int) -> Flow[Sequence[Candidate]]:
+    def nearest(
+        self, scope: str, vector: Vector, count: int, least: float = -1.0
+    ) -> Flow[Sequence[Candidate]]:
         """One FT.SEARCH in the index that serves the scope, seldom a second in the other.
 
         Raises:

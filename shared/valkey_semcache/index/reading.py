@@ -33,7 +33,9 @@ class ReadingIndex:
         self._index = index
         self._limit_ms = limit_ms
 
-    def nearest(self, scope: str, vector: Vector, count: int) -> Flow[Sequence[Candidate]]:
+    def nearest(
+        self, scope: str, vector: Vector, count: int, least: float = -1.0
+    ) -> Flow[Sequence[Candidate]]:
         """One FT.SEARCH.
 
         Raises:

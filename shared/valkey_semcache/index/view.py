@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.index.screen import WORTH, Rows, Screen, bytes_per_row
 from valkey_semcache.locks import ForkLock
 
 _CHECK_AT = 1024  # entries gained before the next look at which have died
@@ -34,6 +35,8 @@ class View:
         self._version = 0
         self._gained = 0
         self._alive_at_check = 0
+        self._screen: Screen | None = None
+        self._screen_from = 0  # rows from which one is made
         self._lock = ForkLock(after_fork=self._reset)
 
     @property
@@ -44,7 +47,8 @@ class View:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes, about."""
-        return self._matrix.nbytes + self.size * _PER_ROW + _OVERHEAD
+        screen = 0 if self._screen is None else self._screen.nbytes
+        return self._matrix.nbytes + self.size * _PER_ROW + _OVERHEAD + screen
 
     def state(self) -> tuple[bytes | None, int]:
         """The log's token and the version read last; None and 0 before the first reading."""
@@ -100,17 +104,47 @@ class View:
                 self._reserve(1)
                 self._put(digest, vector)
 
-    def best(self, vector: Vector, count: int) -> list[tuple[str, float]]:
-        """At most `count` text digests with their similarities, -1 to 1, nearest first."""
+    def best(self, vector: Vector, count: int, least: float = -1.0) -> list[tuple[str, float]]:
+        """At most `count` text digests with their similarities, -1 to 1, nearest first.
+
+        Where one reaches `least`, those that do not may be missing.
+        """
         with self._lock:
             size = len(self._digests)
             if not size:
                 return []
-            similarities = self._matrix[:size] @ vector
-            return [
-                (self._digests[row], min(1.0, max(-1.0, similarity)))
-                for row, similarity in _highest(similarities, min(count, size))
-            ]
+            near = self._screened(size, vector, least)
+            if near is not None:
+                found = self._highest(self._matrix[near] @ vector, count, near)
+                found = [
+                    (digest, similarity) for digest, similarity in found if similarity >= least
+                ]
+                if found:
+                    return found
+            return self._highest(self._matrix[:size] @ vector, count)
+
+    def _highest(
+        self, similarities: Rows, count: int, rows: npt.NDArray[np.intp] | None = None
+    ) -> list[tuple[str, float]]:
+        """The rows with the highest similarities; these are of all rows, or of some."""
+        return [
+            (
+                self._digests[place if rows is None else rows[place]],
+                min(1.0, max(-1.0, similarity)),
+            )
+            for place, similarity in _highest(similarities, min(count, len(similarities)))
+        ]
+
+    def _screened(self, size: int, vector: Vector, least: float) -> npt.NDArray[np.intp] | None:
+        """The rows that may reach `least`; None where a screen does not pay."""
+        if least <= 0.0 or size * len(vector) < WORTH or size < self._screen_from:
+            return None
+        if self._screen is None:
+            self._screen = Screen(self._matrix[:size])
+        near = self._screen.near(self._matrix, size, vector, least)
+        if not self._screen.pays:
+            self._screen, self._screen_from = None, 2 * size
+        return near
 
     def discard(self, digest: str) -> None:
         """Let one entry go."""
@@ -130,6 +164,7 @@ class View:
 
     def _reset(self) -> None:
         self._matrix = self._matrix[:0].copy()
+        self._screen, self._screen_from = None, 0
         self._row_of.clear()
         self._digests.clear()
         self._token = None
@@ -146,16 +181,21 @@ class View:
             self._digests.append(digest)
             self._row_of[digest] = row
             self._gained += 1
-        self._matrix[row] = vector
+        self._write(row, vector)
 
     def _remove(self, digest: str) -> None:
         """The last row takes the place of the removed one."""
         row = self._row_of.pop(digest)
         last = self._digests.pop()
         if last != digest:
-            self._matrix[row] = self._matrix[len(self._digests)]
+            self._write(row, self._matrix[len(self._digests)])
             self._digests[row] = last
             self._row_of[last] = row
+
+    def _write(self, row: int, vector: Vector) -> None:
+        self._matrix[row] = vector
+        if self._screen is not None:
+            self._screen.changed(row)
 
     def _reserve(self, more: int) -> None:
         needed = min(len(self._digests) + more, self._max_rows)
@@ -188,7 +228,9 @@ class Views:
     def __init__(self, dimension: int, max_bytes: int) -> None:
         self._dimension = dimension
         self._max_bytes = max_bytes
-        self.max_rows = max(1, max_bytes // (dimension * FLOAT32.itemsize + _PER_ROW))
+        self.max_rows = max(
+            1, max_bytes // (dimension * FLOAT32.itemsize + bytes_per_row(dimension) + _PER_ROW)
+        )
         self._held = 0
         self._views: OrderedDict[str, View] = OrderedDict()
         self._lock = ForkLock()
