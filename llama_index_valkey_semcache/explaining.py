@@ -12,9 +12,9 @@ from typing import Any
 from llama_index.core.prompts.base import BasePromptTemplate
 
 from llama_index_valkey_semcache.codec import ChatCodec, CompletionCodec
-from llama_index_valkey_semcache.front import Asked
 from llama_index_valkey_semcache.predict import PredictingLLM
 from llama_index_valkey_semcache.prompt import read_completion, read_messages
+from llama_index_valkey_semcache.turns import Asked
 from valkey_semcache import Codec, ConfigurationError, Explanation, SemanticCache, TextCodec
 
 _CHAT, _COMPLETION, _TEXT = ChatCodec(), CompletionCodec(), TextCodec()

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from llama_index.core.llms.llm import LLM
@@ -26,7 +25,7 @@ from llama_index_valkey_semcache.identity import UnnamableError, model_identity
 from llama_index_valkey_semcache.listening import Heard
 from llama_index_valkey_semcache.prompt import Reading
 from llama_index_valkey_semcache.settings import Settings
-from llama_index_valkey_semcache.stream import Recording, aclosed_after, closed_after
+from llama_index_valkey_semcache.turns import Asked
 from valkey_semcache import Codec, Explanation, Hit, Miss, Question, SemanticCache
 from valkey_semcache.blocks import Block
 from valkey_semcache.errors import UnknownTenantError
@@ -34,14 +33,6 @@ from valkey_semcache.errors import UnknownTenantError
 logger = logging.getLogger("valkey_semcache")
 
 _C = TypeVar("_C")
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that the cache takes part in: the question, and what reads its answer."""
-
-    question: Question
-    codec: Codec
 
 
 class Front:
@@ -138,8 +129,12 @@ class Front:
             "codec": asked.codec,
             "similarity_threshold": self.settings.threshold,
         }
-        with events.passed_on(self.cache):
-            return _found(self.cache.lookup(asked.question, **how))
+        cache, wait = self.cache, None
+        if self.settings.coalesce and (wait := asked.turn(cache, blocking=True)) is not None:
+            wait.wait()
+        with events.passed_on(cache):
+            outcome = cache.lookup(asked.question, **how)
+        return self._found(asked, outcome or asked.shared(cache, wait))
 
     async def afind(self, asked: Asked | None) -> Any:
         """The same as `find`, without blocking the event loop."""
@@ -149,8 +144,12 @@ class Front:
             "codec": asked.codec,
             "similarity_threshold": self.settings.threshold,
         }
-        with events.passed_on(self.cache):
-            return _found(await self.cache.alookup(asked.question, **how))
+        cache, wait = self.cache, None
+        if self.settings.coalesce and (wait := asked.turn(cache, blocking=False)) is not None:
+            await wait.awaited()
+        with events.passed_on(cache):
+            outcome = await cache.alookup(asked.question, **how)
+        return self._found(asked, outcome or asked.shared(cache, wait))
 
     # What is kept
 
@@ -166,7 +165,7 @@ class Front:
             return
         with events.passed_on(self.cache):
             self.cache.store(asked.question, answer, **self._how(asked, answer, heard))
-        self._kept(asked)
+        self._kept(self.cache, asked, answer)
 
     async def akeep(self, asked: Asked | None, answer: Any, heard: Heard | None = None) -> None:
         """The same as `keep`, without blocking the event loop."""
@@ -174,35 +173,7 @@ class Front:
             return
         with events.passed_on(self.cache):
             await self.cache.astore(asked.question, answer, **self._how(asked, answer, heard))
-        self._kept(asked)
-
-    # Streams
-
-    def recorded(
-        self, asked: Asked, chunks: Generator[_C, None, None], heard: Heard | None = None
-    ) -> Generator[_C, None, None]:
-        """A model's stream as it is; what it added up to is kept once it has ended by itself."""
-        recording = Recording(heard)
-        with closed_after(chunks):
-            for chunk in chunks:
-                recording.add(chunk)
-                yield chunk
-        answer = self._whole(recording)
-        if answer is not None:
-            self.keep(asked, answer, recording.heard)
-
-    async def arecorded(
-        self, asked: Asked, chunks: AsyncGenerator[_C, None], heard: Heard | None = None
-    ) -> AsyncGenerator[_C, None]:
-        """The same for async streams."""
-        recording = Recording(heard)
-        async with aclosed_after(chunks):
-            async for chunk in chunks:
-                recording.add(chunk)
-                yield chunk
-        answer = self._whole(recording)
-        if answer is not None:
-            await self.akeep(asked, answer, recording.heard)
+        self._kept(self.cache, asked, answer)
 
     # Steps of the above
 
@@ -244,18 +215,16 @@ class Front:
             how["exact_only"] = True
         return how
 
-    def _kept(self, asked: Asked) -> None:
+    def _found(self, asked: Asked, outcome: Hit | Miss | None) -> Any:
+        if not isinstance(outcome, Hit):
+            return None
+        asked.found()
+        return marked(outcome)
+
+    def _kept(self, cache: SemanticCache, asked: Asked, answer: Any) -> None:
+        asked.kept(cache, answer)
         with suppress(UnnamableError):  # it could be named before
             self._warn_of_changes(asked)
-
-    def _whole(self, recording: Recording) -> Any:
-        try:
-            answer, reason = recording.answer()
-        except Exception:  # noqa: BLE001 - the stream has been passed on
-            answer, reason = None, "unreadable answer"
-        if reason is not None:
-            self._skip(reason)
-        return answer
 
     def _warn_of_changes(self, asked: Asked) -> None:
         """After the first answer, say so if the model is no longer the one that was asked."""
@@ -278,7 +247,3 @@ class Front:
         if kind not in self._warned:
             self._warned.add(kind)
             logger.warning(message, *arguments)
-
-
-def _found(outcome: Hit | Miss) -> Any:
-    return marked(outcome) if isinstance(outcome, Hit) else None

@@ -22,13 +22,13 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.llm import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 
+from llama_index_valkey_semcache.calls import Calls
 from llama_index_valkey_semcache.codec import ChatCodec, CompletionCodec
 from llama_index_valkey_semcache.explaining import ExplainingLLM
-from llama_index_valkey_semcache.front import Asked, Front
 from llama_index_valkey_semcache.prompt import read_completion, read_messages
 from llama_index_valkey_semcache.settings import Mode, Settings
-from llama_index_valkey_semcache.stream import aplayed, played
 from llama_index_valkey_semcache.structured import StructuredPredictingLLM
+from llama_index_valkey_semcache.turns import Asked
 from llama_index_valkey_semcache.wrapped import WrappedLLM
 from valkey_semcache import ConfigurationError, SemanticCache
 from valkey_semcache.options import TTL
@@ -60,6 +60,8 @@ class SemanticCacheLLM(StructuredPredictingLLM, ExplainingLLM):
         should_store: A function from a model's answer to whether it is stored: a `ChatResponse`
             or a `CompletionResponse`; for a template its text, or an object of the class asked
             for.
+        coalesce: Whether calls that ask the same at the same time, in one process, wait for the
+            first of them. If it fails, or its stream is abandoned, each calls for itself.
 
     Raises:
         ConfigurationError: `llm` or `cache` is not one, `llm` is one that must be wrapped in
@@ -79,6 +81,7 @@ class SemanticCacheLLM(StructuredPredictingLLM, ExplainingLLM):
         ttl: TTL = None,
         cache_tool_calls: bool = False,
         should_store: Callable[[Any], bool] | None = None,
+        coalesce: bool = True,
     ) -> None:
         settings = Settings.checked(
             namespace=namespace,
@@ -89,8 +92,9 @@ class SemanticCacheLLM(StructuredPredictingLLM, ExplainingLLM):
             ttl=ttl,
             cache_tool_calls=cache_tool_calls,
             should_store=should_store,
+            coalesce=coalesce,
         )
-        WrappedLLM.__init__(self, Front(_checked_llm(llm), _checked_cache(cache), settings))
+        WrappedLLM.__init__(self, Calls(_checked_llm(llm), _checked_cache(cache), settings))
 
     @property
     def cache(self) -> SemanticCache | None:
@@ -112,44 +116,32 @@ class SemanticCacheLLM(StructuredPredictingLLM, ExplainingLLM):
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """The inner model's `complete`, or a stored answer to the same question."""
-        asked = self._completion(prompt, formatted, kwargs)
-        found: CompletionResponse | None = self._front.find(asked)
-        if found is not None:
-            return found
-        response = self._front.llm.complete(prompt, formatted=formatted, **kwargs)
-        self._front.keep(asked, response)
+        asked, complete = self._completion(prompt, formatted, kwargs), self._front.llm.complete
+        response: CompletionResponse = self._front.answer(
+            asked, lambda: complete(prompt, formatted=formatted, **kwargs)
+        )
         return response
 
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """The inner model's `acomplete`, or a stored answer to the same question."""
-        asked = self._completion(prompt, formatted, kwargs)
-        found: CompletionResponse | None = await self._front.afind(asked)
-        if found is not None:
-            return found
-        response = await self._front.llm.acomplete(prompt, formatted=formatted, **kwargs)
-        await self._front.akeep(asked, response)
+        asked, complete = self._completion(prompt, formatted, kwargs), self._front.llm.acomplete
+        response: CompletionResponse = await self._front.aanswer(
+            asked, lambda: complete(prompt, formatted=formatted, **kwargs)
+        )
         return response
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The inner model's `chat`, or a stored answer to the same question."""
-        asked = self._chat(messages, kwargs)
-        found: ChatResponse | None = self._front.find(asked)
-        if found is not None:
-            return found
-        response = self._front.llm.chat(messages, **kwargs)
-        self._front.keep(asked, response)
+        asked, chat = self._chat(messages, kwargs), self._front.llm.chat
+        response: ChatResponse = self._front.answer(asked, lambda: chat(messages, **kwargs))
         return response
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The inner model's `achat`, or a stored answer to the same question."""
-        asked = self._chat(messages, kwargs)
-        found: ChatResponse | None = await self._front.afind(asked)
-        if found is not None:
-            return found
-        response = await self._front.llm.achat(messages, **kwargs)
-        await self._front.akeep(asked, response)
+        asked, chat = self._chat(messages, kwargs), self._front.llm.achat
+        response: ChatResponse = await self._front.aanswer(asked, lambda: chat(messages, **kwargs))
         return response
 
     # Streams
@@ -158,43 +150,37 @@ class SemanticCacheLLM(StructuredPredictingLLM, ExplainingLLM):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
         """The inner model's `stream_complete`, or a stored answer, word by word."""
-        asked = self._completion(prompt, formatted, kwargs)
-        found = self._front.find(asked)
-        if found is not None:
-            return played(found)
-        chunks = self._front.llm.stream_complete(prompt, formatted=formatted, **kwargs)
-        return chunks if asked is None else self._front.recorded(asked, chunks)
+        asked, stream = self._completion(prompt, formatted, kwargs), self._front.llm.stream_complete
+        chunks: CompletionResponseGen = self._front.stream(
+            asked, lambda: stream(prompt, formatted=formatted, **kwargs)
+        )
+        return chunks
 
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """The inner model's `astream_complete`, or a stored answer, word by word."""
-        asked = self._completion(prompt, formatted, kwargs)
-        found = await self._front.afind(asked)
-        if found is not None:
-            return aplayed(found)
-        chunks = await self._front.llm.astream_complete(prompt, formatted=formatted, **kwargs)
-        return chunks if asked is None else self._front.arecorded(asked, chunks)
+        front, asked = self._front, self._completion(prompt, formatted, kwargs)
+        chunks: CompletionResponseAsyncGen = await front.astream(
+            asked, lambda: front.llm.astream_complete(prompt, formatted=formatted, **kwargs)
+        )
+        return chunks
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """The inner model's `stream_chat`, or a stored answer, word by word."""
-        asked = self._chat(messages, kwargs)
-        found = self._front.find(asked)
-        if found is not None:
-            return played(found)
-        chunks = self._front.llm.stream_chat(messages, **kwargs)
-        return chunks if asked is None else self._front.recorded(asked, chunks)
+        asked, stream = self._chat(messages, kwargs), self._front.llm.stream_chat
+        chunks: ChatResponseGen = self._front.stream(asked, lambda: stream(messages, **kwargs))
+        return chunks
 
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """The inner model's `astream_chat`, or a stored answer, word by word."""
-        asked = self._chat(messages, kwargs)
-        found = await self._front.afind(asked)
-        if found is not None:
-            return aplayed(found)
-        chunks = await self._front.llm.astream_chat(messages, **kwargs)
-        return chunks if asked is None else self._front.arecorded(asked, chunks)
+        front, asked = self._front, self._chat(messages, kwargs)
+        chunks: ChatResponseAsyncGen = await front.astream(
+            asked, lambda: front.llm.astream_chat(messages, **kwargs)
+        )
+        return chunks
 
     # What is asked
 

@@ -13,10 +13,9 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
 
-from llama_index_valkey_semcache.front import Asked
 from llama_index_valkey_semcache.listening import Heard
 from llama_index_valkey_semcache.prompt import Reading, read_template
-from llama_index_valkey_semcache.stream import aoverheard, aplayed, overheard, played
+from llama_index_valkey_semcache.turns import Asked
 from llama_index_valkey_semcache.wrapped import WrappedLLM
 from valkey_semcache import TextCodec
 
@@ -34,57 +33,33 @@ class PredictingLLM(WrappedLLM):
                 the template and all other variables must be the same.
             prompt_args: Its variables.
         """
-        front = self._front
-        asked = self._asked_by_template(prompt, prompt_args)
-        found: str | None = front.find(asked)
-        if found is not None:
-            return found
-        heard = Heard()
-        with heard.listening():
-            output = front.llm.predict(prompt, **prompt_args)
-        front.keep(asked, output, heard)
+        front, asked = self._front, self._asked_by_template(prompt, prompt_args)
+        output: str = front.answer(asked, lambda: front.llm.predict(prompt, **prompt_args), Heard())
         return output
 
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """The inner model's `apredict`, or a stored answer to the same question."""
-        front = self._front
-        asked = self._asked_by_template(prompt, prompt_args)
-        found: str | None = await front.afind(asked)
-        if found is not None:
-            return found
-        heard = Heard()
-        with heard.listening():
-            output = await front.llm.apredict(prompt, **prompt_args)
-        await front.akeep(asked, output, heard)
+        front, asked = self._front, self._asked_by_template(prompt, prompt_args)
+        output: str = await front.aanswer(
+            asked, lambda: front.llm.apredict(prompt, **prompt_args), Heard()
+        )
         return output
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """The inner model's `stream`, or a stored answer to the same question, word by word."""
-        front = self._front
-        asked = self._asked_for_stream(prompt, prompt_args)
-        found = front.find(asked)
-        if found is not None:
-            return played(found)
-        if asked is None:
-            return front.llm.stream(prompt, **prompt_args)
-        heard = Heard()
-        with heard.listening():  # some ask before the first token is wanted
-            tokens = front.llm.stream(prompt, **prompt_args)
-        return front.recorded(asked, overheard(tokens, heard), heard)
+        front, asked = self._front, self._asked_for_stream(prompt, prompt_args)
+        tokens: TokenGen = front.stream(
+            asked, lambda: front.llm.stream(prompt, **prompt_args), Heard()
+        )
+        return tokens
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """The inner model's `astream`, or a stored answer to the same question, word by word."""
-        front = self._front
-        asked = self._asked_for_stream(prompt, prompt_args)
-        found = await front.afind(asked)
-        if found is not None:
-            return aplayed(found)
-        if asked is None:
-            return await front.llm.astream(prompt, **prompt_args)
-        heard = Heard()
-        with heard.listening():
-            tokens = await front.llm.astream(prompt, **prompt_args)
-        return front.arecorded(asked, aoverheard(tokens, heard), heard)
+        front, asked = self._front, self._asked_for_stream(prompt, prompt_args)
+        tokens: TokenAsyncGen = await front.astream(
+            asked, lambda: front.llm.astream(prompt, **prompt_args), Heard()
+        )
+        return tokens
 
     def _asked_for_stream(
         self, prompt: BasePromptTemplate, prompt_args: dict[str, Any]

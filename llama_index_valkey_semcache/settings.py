@@ -40,6 +40,7 @@ class Settings:
     ttl: TTL | Unset
     cache_tool_calls: bool
     should_store: Callable[[Any], bool] | None
+    coalesce: bool
 
     @classmethod
     def checked(
@@ -53,6 +54,7 @@ class Settings:
         ttl: TTL,
         cache_tool_calls: bool,
         should_store: Callable[[Any], bool] | None,
+        coalesce: bool,
     ) -> Settings:
         """The options as they are used.
 
@@ -68,6 +70,7 @@ class Settings:
             ttl=UNSET if ttl is None else checked_ttl(ttl),
             cache_tool_calls=checked_flag(cache_tool_calls, "cache_tool_calls"),
             should_store=_checked_function(should_store),
+            coalesce=checked_flag(coalesce, "coalesce"),
         )
 
 

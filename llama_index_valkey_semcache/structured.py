@@ -15,11 +15,10 @@ from llama_index.core.prompts.base import BasePromptTemplate, ChatPromptTemplate
 from pydantic import BaseModel
 
 from llama_index_valkey_semcache.codec import OutputCodec
-from llama_index_valkey_semcache.front import Asked
 from llama_index_valkey_semcache.listening import Heard
 from llama_index_valkey_semcache.predict import PredictingLLM
 from llama_index_valkey_semcache.prompt import Reading, read_messages, read_template
-from llama_index_valkey_semcache.stream import aoverheard, aplayed, overheard, played
+from llama_index_valkey_semcache.turns import Asked
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -42,17 +41,13 @@ class StructuredPredictingLLM(PredictingLLM):
             llm_kwargs: Arguments for the model.
             prompt_args: The template's variables.
         """
-        front = self._front
+        front, predict = self._front, self._front.llm.structured_predict
         asked = self._asked_for_output(output_cls, prompt, llm_kwargs, prompt_args)
-        found: _M | None = front.find(asked)
-        if found is not None:
-            return found
-        heard = Heard()
-        with heard.listening():
-            output: _M = front.llm.structured_predict(
-                output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-            )
-        front.keep(asked, output, heard)
+        output: _M = front.answer(
+            asked,
+            lambda: predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args),
+            Heard(),
+        )
         return output
 
     async def astructured_predict(
@@ -63,17 +58,13 @@ class StructuredPredictingLLM(PredictingLLM):
         **prompt_args: Any,
     ) -> _M:
         """The inner model's `astructured_predict`, or a stored object for the same question."""
-        front = self._front
+        front, predict = self._front, self._front.llm.astructured_predict
         asked = self._asked_for_output(output_cls, prompt, llm_kwargs, prompt_args)
-        found: _M | None = await front.afind(asked)
-        if found is not None:
-            return found
-        heard = Heard()
-        with heard.listening():
-            output: _M = await front.llm.astructured_predict(
-                output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-            )
-        await front.akeep(asked, output, heard)
+        output: _M = await front.aanswer(
+            asked,
+            lambda: predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args),
+            Heard(),
+        )
         return output
 
     def stream_structured_predict(
@@ -84,19 +75,14 @@ class StructuredPredictingLLM(PredictingLLM):
         **prompt_args: Any,
     ) -> Generator[Any, None, None]:
         """The inner model's stream of ever fuller objects, or a stored one, at once."""
-        front = self._front
+        front, predict = self._front, self._front.llm.stream_structured_predict
         asked = self._asked_for_output(output_cls, prompt, llm_kwargs, prompt_args)
-        found = front.find(asked)
-        if found is not None:
-            return played(found)
-        heard = Heard()
-        with heard.listening():
-            chunks = front.llm.stream_structured_predict(
-                output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-            )
-        if asked is None:
-            return chunks
-        return front.recorded(asked, overheard(chunks, heard), heard)
+        chunks: Generator[Any, None, None] = front.stream(
+            asked,
+            lambda: predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args),
+            Heard(),
+        )
+        return chunks
 
     async def astream_structured_predict(
         self,
@@ -106,19 +92,14 @@ class StructuredPredictingLLM(PredictingLLM):
         **prompt_args: Any,
     ) -> AsyncGenerator[Any, None]:
         """The inner model's stream of ever fuller objects, or a stored one, at once."""
-        front = self._front
+        front, predict = self._front, self._front.llm.astream_structured_predict
         asked = self._asked_for_output(output_cls, prompt, llm_kwargs, prompt_args)
-        found = await front.afind(asked)
-        if found is not None:
-            return aplayed(found)
-        heard = Heard()
-        with heard.listening():
-            chunks = await front.llm.astream_structured_predict(
-                output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-            )
-        if asked is None:
-            return chunks
-        return front.arecorded(asked, aoverheard(chunks, heard), heard)
+        chunks: AsyncGenerator[Any, None] = await front.astream(
+            asked,
+            lambda: predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args),
+            Heard(),
+        )
+        return chunks
 
     def _asked_for_output(
         self,

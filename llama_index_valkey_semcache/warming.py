@@ -18,7 +18,7 @@ from valkey_semcache.methods.filling import Filled, Progress
 from valkey_semcache.methods.rows import Row
 
 if TYPE_CHECKING:
-    from llama_index_valkey_semcache.front import Asked
+    from llama_index_valkey_semcache.turns import Asked
 
 
 class Warming(SemanticCache):

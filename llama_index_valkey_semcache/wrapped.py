@@ -16,7 +16,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM, ToolSelection
 
 from llama_index_valkey_semcache import tools
-from llama_index_valkey_semcache.front import Front
+from llama_index_valkey_semcache.calls import Calls
 from llama_index_valkey_semcache.private import remember_as
 from valkey_semcache import ConfigurationError
 
@@ -29,11 +29,11 @@ class WrappedLLM(FunctionCallingLLM):
     Its attributes fall through: those that the inner model has are read and set there.
     """
 
-    _front: Front = PrivateAttr()
+    _front: Calls = PrivateAttr()
 
     _mirrored: ClassVar[frozenset[str]] = frozenset(LLM.model_fields)
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Calls) -> None:
         llm = front.llm
         super().__init__(
             messages_to_prompt=llm.messages_to_prompt,
