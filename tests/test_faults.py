@@ -19,6 +19,7 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder, hashed
 from tests.servers import Served
 from tests.standin import PlainValkey, StandIn
+from tests.waiting import await_until
 from tests.words import word
 from valkey_semcache import (
     EmbeddingError,
@@ -189,6 +190,32 @@ async def test_the_open_breaker_sends_nothing(way: Way) -> None:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
             assert cache.stats().breaker == "closed"
+
+
+async def test_the_breaker_s_states_are_seen_and_an_open_one_costs_nothing(
+    own: PlainValkey, way: Way
+) -> None:
+    async with SemanticCache(HashingEmbedder(), own.url, timeout=5.0) as cache:
+        assert await way(cache.store, ASKED, "x")
+        assert cache.stats().breaker == "closed"
+        own.kill()
+        while cache.stats().breaker == "closed":
+            assert not await way(cache.lookup, ASKED)
+        took = []
+        while cache.stats().breaker == "open":
+            began = time.perf_counter()
+            assert not await way(cache.lookup, ASKED)
+            took.append(time.perf_counter() - began)
+        assert cache.stats().breaker == "half-open"
+        assert min(took) < 50e-6
+        assert "open" in str(cache.stats())
+        # One may try, and fails; the others are told at once.
+        assert not await way(cache.lookup, ASKED)
+        assert cache.stats().breaker == "open"
+        own.restart()
+        await await_until(lambda: cache.stats().breaker == "half-open")
+        await way(cache.lookup, OTHER)
+        assert cache.stats().breaker == "closed"
 
 
 def failing(_: str) -> Any:

@@ -18,6 +18,8 @@ from typing import Any
 from valkey_semcache import Hit, Question, SemanticCache
 
 WORKERS = 16
+RENEWED = 0.05
+"""Share of the hits whose answer is stored anew."""
 SCOPES = ("", "one", "two", "three")
 SUBJECTS = ("apples", "boats", "clocks", "drums", "eagles", "forks", "gates", "hats", "inks")
 WORDINGS = ("which colour have the {}", "the {} have which colour", "colour of the {} please")
@@ -107,7 +109,7 @@ class Fleet:
         while not self._stop.is_set():
             question, right = self._drawn(dice)
             outcome = self._timed(lambda q=question: self.cache.lookup(q))
-            if self._is_miss(outcome, right):
+            if self._is_miss(outcome, right) or dice.random() < RENEWED:
                 self._timed(lambda q=question, a=right: self.cache.store(q, a))
 
     async def _all_tasks(self) -> None:
@@ -119,7 +121,7 @@ class Fleet:
         while not self._stop.is_set():
             question, right = self._drawn(dice)
             outcome = await self._atimed(self.cache.alookup(question))
-            if self._is_miss(outcome, right):
+            if self._is_miss(outcome, right) or dice.random() < RENEWED:
                 await self._atimed(self.cache.astore(question, right))
             await asyncio.sleep(0)
 
