@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -18,19 +19,24 @@ from valkey_semcache.options import Options
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 LANGCHAIN = (ROOT / "docs/langchain.md").read_text()
-BLOCKS = [
-    pytest.param(block, id=f"{page.name}, block {n}")
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    for n, block in enumerate(
-        re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL), 1
-    )
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = {page.name: found for page in PAGES if (found := FENCED.findall(page.read_text()))}
+
+# Each block by itself, in the order of the page.
+RUN = """
+import json, sys
+for number, block in enumerate(json.load(sys.stdin), 1):
+    exec(compile(block, f"block {number}", "exec"), {"__name__": "__main__"})
+    print("\\n--- done", flush=True)
+"""
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_block_runs(block: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", BLOCKS)
+def test_the_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", block],
+        [sys.executable, "-W", "error::ResourceWarning", "-c", RUN],
+        input=json.dumps(BLOCKS[page]),
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -40,8 +46,10 @@ def test_a_block_runs(block: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "failed" not in done.stderr
-    for comment in re.findall(r"print\(.*\)  # (exact|semantic)$", block, re.MULTILINE):
-        assert done.stdout.splitlines()[-1] == comment
+    *outputs, _ = done.stdout.split("\n--- done\n")
+    for block, output in zip(BLOCKS[page], outputs, strict=True):
+        for comment in re.findall(r"print\(.*\)  # (exact|semantic)$", block, re.MULTILINE):
+            assert output.strip().splitlines()[-1] == comment
 
 
 def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
