@@ -108,7 +108,7 @@ def test_the_command_shows_a_table_or_json(either_index: Served) -> None:
     shown = semcache(*named).stdout
     for told in ("HashingEmbedder/hashing", served.index, "64 dimensions", "5.3 KiB"):
         assert told in shown
-    assert "counted in each process" in shown
+    assert "No figures" in shown
     told = json.loads(semcache(*named, "--json").stdout)
     (index,) = told["indexes"]
     assert (index["entries"], index["kind"], index["whole"]) == (1, served.index, True)

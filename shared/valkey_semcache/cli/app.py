@@ -155,25 +155,40 @@ def bench(
     bench.run(url, **sizes, **options, as_json=as_json)
 
 
-@app.command(epilog="Example: semcache stats valkey://localhost:6379 --name semcache")
+@app.command(epilog="Example: semcache stats valkey://localhost:6379 --watch")
 def stats(
     url: Url = None,
     name: Name = "semcache",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show again and again, until Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(help="Seconds between two looks of --watch.", min=0.1)
+    ] = 2.0,
+    times: Annotated[
+        int | None, typer.Option(help="End --watch after so many looks.", min=1)
+    ] = None,
+    min_hit_rate: Annotated[
+        float | None,
+        typer.Option(help="Exit code 1 if the last hour's hit rate is lower, 0 to 1.", max=1),
+    ] = None,
     sample: Annotated[
         int, typer.Option(help="Entries of each index that are looked at.", min=1)
     ] = 500,
     timeout: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a cache holds: entries by embedding model, and the bytes they take.
+    """Show what all processes have done with a cache, and what it holds.
 
-    All keys are walked; bytes are those of a random sample of the entries. Nothing is written.
-    Hits, misses and savings are not shown: each process counts its own (cache.stats()), and they
-    are not in Valkey.
+    Hit rates by tier and model, p50 and p95, saved tokens and money, errors: as told to Valkey by
+    every process (option fleet_stats). Then entries by embedding model, and the bytes they take,
+    of a random sample; all keys are walked for it, under --watch once a minute. Nothing is written.
     """
     from valkey_semcache.cli import stats
 
-    stats.run(url, name, sample, timeout, as_json=as_json)
+    again: dict[str, Any] = {"watch": watch, "interval": interval, "times": times}
+    if not stats.run(url, name, sample, timeout, as_json=as_json, least=min_hit_rate, **again):
+        raise typer.Exit(NOT_ALL)
 
 
 @app.command(epilog="Example: semcache reindex valkey://localhost:6379 --to search")

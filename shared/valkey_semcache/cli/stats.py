@@ -1,25 +1,32 @@
-"""`semcache stats`: what a cache holds, and what that takes.
+"""`semcache stats`: what all processes have done with a cache, what it holds, and what that takes.
 
-Rule of this file: showing. What is counted is counted by `SemanticCache.contents`.
+Rule of this file: looking and showing. What is counted is counted by `SemanticCache`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from valkey_semcache.cache import SemanticCache
+from valkey_semcache.cli import fleet
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.flow.contents import Contents
+from valkey_semcache.telemetry.fleet import FleetStats
 
 _STEP = 1024
+_WALK_SECONDS = 60.0  # between two walks over all keys
 
 
 class _NoEmbedding:
@@ -31,15 +38,94 @@ class _NoEmbedding:
         raise ConfigurationError("semcache stats embeds nothing.")
 
 
-def run(url: str | None, name: str, sample: int, timeout: float, *, as_json: bool) -> None:
-    """Look and show."""
-    with SemanticCache(_NoEmbedding(), url, name=name, timeout=timeout) as cache:
-        found = cache.contents(sample=sample)
-        if as_json:
-            told = {"cache": cache.name, "indexes": [_plain(one) for one in found]}
-            print(json.dumps(told, indent=2))  # noqa: T201 - not for rich to wrap
+def run(
+    url: str | None,
+    name: str,
+    sample: int,
+    timeout: float,
+    *,
+    as_json: bool,
+    watch: bool = False,
+    interval: float = 2.0,
+    times: int | None = None,
+    least: float | None = None,
+) -> bool:
+    """Look and show; with `watch` again and again, until Ctrl-C or for so many times.
+
+    Returns:
+        Whether the hit rate of the last hour is at least `least`; True if that is None.
+    """
+    options: dict[str, Any] = {"name": name, "timeout": timeout, "fleet_stats": False}
+    with SemanticCache(_NoEmbedding(), url, **options) as cache:
+        look = _Look(cache, sample)
+        if not watch:
+            _show(look, Console(highlight=False), as_json=as_json)
         else:
-            show(cache.name, found, Console(highlight=False))
+            with contextlib.suppress(KeyboardInterrupt):
+                _watch(look, interval, times, as_json=as_json)
+        return least is None or look.hit_rate >= least
+
+
+class _Look:
+    """What is known of a cache: its figures at each look, its contents at the first of each minute.
+
+    Args:
+        cache: The cache.
+        sample: Entries of each index that are looked at.
+    """
+
+    def __init__(self, cache: SemanticCache, sample: int) -> None:
+        self._cache = cache
+        self._sample = sample
+        self._walked = 0.0
+        self.contents: list[Contents] = []
+        self.windows: list[FleetStats] = []
+
+    def again(self) -> None:
+        """Look once more; walking all keys is for once a minute."""
+        self.windows = fleet.read(self._cache)
+        if not self._walked or time.monotonic() - self._walked > _WALK_SECONDS:
+            self.contents = self._cache.contents(sample=self._sample)
+            self._walked = time.monotonic()
+
+    @property
+    def hit_rate(self) -> float:
+        """Of the last hour."""
+        return self.windows[fleet.WINDOWS.index(60)].hit_rate if self.windows else 0.0
+
+    def view(self) -> Group:
+        """All of it, for a screen."""
+        name = Text(f"\nCache {self._cache.name}", style="bold")
+        return Group(name, *fleet.view(self.windows), *_contents(self.contents))
+
+    def plain(self) -> dict[str, Any]:
+        """All of it, for programs."""
+        indexes = [_plain(one) for one in self.contents]
+        told = {"cache": self._cache.name, "at": time.time()}
+        return told | {"fleet": fleet.plain(self.windows), "indexes": indexes}
+
+
+def _show(look: _Look, console: Console, *, as_json: bool) -> None:
+    look.again()
+    if as_json:
+        print(json.dumps(look.plain(), indent=2))  # noqa: T201 - not for rich to wrap
+    else:
+        console.print(look.view())
+
+
+def _watch(look: _Look, interval: float, times: int | None, *, as_json: bool) -> None:
+    """Show until there is a Ctrl-C: one screen that changes, or a line of JSON each time."""
+    rounds = itertools.count() if times is None else range(times)
+    with contextlib.ExitStack() as stack:
+        live = None if as_json else stack.enter_context(Live(auto_refresh=False))
+        for number in rounds:
+            if number:
+                time.sleep(interval)
+            look.again()
+            if live is None:
+                print(json.dumps(look.plain()), flush=True)  # noqa: T201
+            else:
+                live.update(look.view(), refresh=True)
 
 
 def show(name: str, found: Sequence[Contents], console: Console) -> None:
@@ -50,10 +136,12 @@ def show(name: str, found: Sequence[Contents], console: Console) -> None:
         found: What `contents()` gave.
         console: Where to.
     """
-    console.print(Text(f"\nCache {name}", style="bold"))
+    console.print(Group(Text(f"\nCache {name}", style="bold"), *_contents(found)))
+
+
+def _contents(found: Sequence[Contents]) -> list[RenderableType]:
     if not found:
-        console.print("Nothing is stored under this name.")
-        return
+        return [Text("Nothing is stored under this name.")]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("embedding model", overflow="fold")
     table.add_column("index")
@@ -70,9 +158,7 @@ def show(name: str, found: Sequence[Contents], console: Console) -> None:
             about + _size(one.answers_stored),
             "not allowed" if each is None and one.sampled else about + _size(each),
         )
-    console.print(table)
-    for line in _notes(found):
-        console.print(line, style="dim")
+    return [table, *(Text(line, style="dim") for line in _notes(found))]
 
 
 def _model(one: Contents) -> str:
@@ -103,10 +189,6 @@ def _notes(found: Sequence[Contents]) -> list[str]:
         notes.append(f"{hidden:,} of the entries looked at are encrypted: not in answers, stored.")
     if aliases := sum(one.aliases for one in found):
         notes.append(f"{aliases:,} of those looked at are other wordings of stored questions.")
-    notes.append(
-        "Hits, misses, errors and savings are counted in each process, by cache.stats(); they are "
-        "not in Valkey."
-    )
     return notes
 
 

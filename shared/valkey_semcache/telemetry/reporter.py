@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import secrets
 import sys
 import threading
@@ -26,6 +27,7 @@ _SECONDS = 1.0  # between two writes
 _LINGERS = 30.0  # seconds that the thread waits for more
 
 _all: WeakSet[Reporter] = WeakSet()
+_known: list[int | str] = [0, ""]  # this process's id, and what it is counted by
 _exit = threading.Event()  # set in the process that has asked to be told when it ends
 
 
@@ -62,7 +64,6 @@ class Reporter:
     def _begin(self) -> None:
         """Anew, as in a forked child: what the parent has counted is the parent's to tell."""
         self.marked = False
-        self._process = secrets.token_hex(4)
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
         self._told = self._figures(False)
@@ -100,7 +101,7 @@ class Reporter:
             if not added:
                 return
             try:
-                self._drive.run(add_figures(self._name, self._process, added))
+                self._drive.run(add_figures(self._name, _process(), added))
             except SemcacheError as error:
                 # What was not answered may have been done: it is then counted twice.
                 self._failed(error)
@@ -126,6 +127,13 @@ class Reporter:
                 if not self._wanted.is_set():
                     self._thread = None
                     return
+
+
+def _process() -> str:
+    """What this process is counted by, whatever number of caches it has."""
+    if _known[0] != os.getpid():
+        _known[:] = os.getpid(), secrets.token_hex(4)
+    return str(_known[1])
 
 
 def _tell_at_exit() -> None:

@@ -1,0 +1,114 @@
+"""`semcache stats`: the fleet's figures on the screen, for programs, and by exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tests.embedders import HashingEmbedder
+from tests.servers import Served
+from valkey_semcache import LocalTier, Question, SemanticCache
+from valkey_semcache.cli import fleet
+from valkey_semcache.cli.app import app
+
+ASKED = "how do i reset the password of my account"
+REWORDED = "how do i reset the password of my own account"
+USAGE = {"input_tokens": 1000, "output_tokens": 200, "total_tokens": 1200}
+
+
+def work(served: Served) -> None:
+    """A fleet of two: six look-ups, of which four hit."""
+    options: dict[str, Any] = served.options | {"fleet_stats": True, "local": LocalTier()}
+    with SemanticCache(HashingEmbedder(), **options) as cache:
+        for model in ("gpt-4o", "claude-sonnet-4-5"):
+            asked = Question(ASKED, identity=model, model=model)
+            cache.lookup(asked)
+            cache.store(asked, "x", usage=USAGE)
+            cache.lookup(asked)
+        cache.failed("something", TimeoutError("it took too long"))
+    with SemanticCache(HashingEmbedder(), **options | {"local": None}) as other:
+        other.lookup(Question(ASKED, identity="gpt-4o", model="gpt-4o"))
+        other.lookup(Question(REWORDED, identity="gpt-4o", model="gpt-4o"))
+
+
+def semcache(served: Served, *arguments: str) -> Any:
+    command = ["stats", served.admin_url, "--name", served.name, *arguments]
+    return CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def printed(served: Served, width: int) -> list[str]:
+    options = served.options | {"url": served.admin_url}
+    with SemanticCache(HashingEmbedder(), **options) as cache:
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(*fleet.view(fleet.read(cache)), sep="\n")
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_laptop_shows_what_the_fleet_has_done(plain: Served, width: int) -> None:
+    assert "No figures" in printed(plain, width)[0]
+    work(plain)
+    lines = printed(plain, width)
+    assert max(len(line.rstrip()) for line in lines) <= width
+    rows = {
+        line.split("  ")[0].strip() or line.split()[0]: line.split()
+        for line in lines
+        if line.strip()
+    }
+    assert rows["look-ups"][1:] == ["6"] * 3
+    assert rows["hit rate"][2:] == ["66.7%"] * 3
+    assert rows["local"][1:] == ["33.3%"] * 3
+    assert rows["exact"][1:] == rows["semantic"][1:] == ["16.7%"] * 3
+    assert rows["saved tokens"][2:] == ["4,800"] * 3
+    assert rows["saved USD, about"][-1] == f"{3 * 0.0045 + 0.006:.4f}"
+    assert rows["TimeoutError"][1:] == ["1"] * 3
+    assert any(
+        row[1:7] == ["4", "75.0%", "25.0%", "25.0%", "25.0%", "3,600"] for row in rows.values()
+    )
+    assert {"gpt-4o", "claude-sonnet-4-5"} <= set(rows)
+    assert rows["misses p50, p95"][3:] != ["-", "-"] * 3
+
+
+def test_programs_get_json_and_exit_codes(either_index: Served) -> None:
+    work(either_index)
+    done = semcache(either_index, "--json")
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert told["fleet"]["processes"] == 1
+    assert told["fleet"]["since"] == pytest.approx(time.time(), abs=60)
+    for window in told["fleet"]["windows"].values():
+        assert window["hit_rate"] == pytest.approx(4 / 6)
+        assert window["hits"] == {"local": 2, "exact": 1, "semantic": 1}
+        assert window["errors"] == {"TimeoutError": 1}
+        assert window["seconds"]["miss"]["p50"] > 0
+    assert told["indexes"][0]["entries"] == 2
+    assert semcache(either_index, "--min-hit-rate", "0.5").exit_code == 0
+    assert semcache(either_index, "--min-hit-rate", "0.7").exit_code == 1
+    assert semcache(either_index, "--min-hit-rate", "7").exit_code == 2
+
+
+def test_watching_shows_what_comes_and_walks_the_keys_once(searching: Served) -> None:
+    assert searching.standin is not None
+    work(searching)
+    with searching.standin.counting() as seen:
+        done = semcache(searching, "--watch", "--json", "--times", "3", "--interval", "0.1")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["fleet"]["windows"]["all"]["lookups"] for line in lines] == [6, 6, 6]
+    assert lines[0]["at"] < lines[1]["at"] < lines[2]["at"]
+    walks = [
+        command for command in seen if command.name == "SCAN" and command.args[0] in (b"0", b"SCAN")
+    ]
+    assert len(walks) == 1
+    assert {c.name for c in seen} & {"HSET", "HINCRBY", "EVALSHA", "EVAL"} == set(), (
+        "nothing is written"
+    )
+    shown = semcache(searching, "--watch", "--times", "2", "--interval", "0.1")
+    assert shown.exit_code == 0
+    assert "66.7%" in shown.stdout
+    assert "claude-sonnet-4-5" in shown.stdout
