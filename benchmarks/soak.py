@@ -29,6 +29,8 @@ from valkey_semcache import SemanticCache
 
 LONG = {"paused": 5.0}
 """Seconds for which a fault lasts where not a random time of up to two."""
+WELL = (0.2, 0.6)
+"""Seconds of normal service between two faults, at least and at most."""
 STEPS = 20_000
 
 
@@ -52,6 +54,7 @@ def run(index: str, way: str, seconds: float, seed: int) -> dict[str, Any]:
                     finally:
                         mend()
                     tried.setdefault(name, []).append(fleet.until_hit_by_meaning(20))
+                    time.sleep(dice.uniform(*WELL))
                     if time.monotonic() - began > seconds and len(tried) == len(FAULTS):
                         break
                 console.print(f"{index} {way}: {fleet.told()}", highlight=False)

@@ -18,6 +18,7 @@ from typing import Any
 from valkey_semcache import Hit, Question, SemanticCache
 
 WORKERS = 16
+MODEL_SECONDS = 0.002  # a model's answer takes longer, but here there is none
 RENEWED = 0.05
 """Share of the hits whose answer is stored anew."""
 SCOPES = ("", "one", "two", "three")
@@ -110,6 +111,7 @@ class Fleet:
             question, right = self._drawn(dice)
             outcome = self._timed(lambda q=question: self.cache.lookup(q))
             if self._is_miss(outcome, right) or dice.random() < RENEWED:
+                time.sleep(MODEL_SECONDS)
                 self._timed(lambda q=question, a=right: self.cache.store(q, a))
 
     async def _all_tasks(self) -> None:
@@ -122,6 +124,7 @@ class Fleet:
             question, right = self._drawn(dice)
             outcome = await self._atimed(self.cache.alookup(question))
             if self._is_miss(outcome, right) or dice.random() < RENEWED:
+                await asyncio.sleep(MODEL_SECONDS)
                 await self._atimed(self.cache.astore(question, right))
             await asyncio.sleep(0)
 

@@ -81,13 +81,17 @@ class Proxy:
             return
         pair = (writer, behind[1])
         self._writers.update(pair)
+        ways = (
+            asyncio.create_task(self._pass_on(reader, behind[1], self._as_it_is)),
+            asyncio.create_task(self._pass_on(behind[0], writer, self._misbehaving)),
+        )
         try:
-            there = asyncio.create_task(self._pass_on(reader, behind[1], self._as_it_is))
-            back = asyncio.create_task(self._pass_on(behind[0], writer, self._misbehaving))
-            await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             pass  # the proxy is being closed
         finally:
+            for way in ways:
+                way.cancel()
             for each in pair:
                 each.close()
             self._writers.difference_update(pair)
