@@ -115,5 +115,6 @@ def _response(
         "tool_choice": "auto",
         "tools": [],
         "top_p": 1.0,
+        "text": body.get("text") or {"format": {"type": "text"}},
         "usage": None,
     }

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+from tests.notebook_cells import NOTEBOOKS, code_of
+from tests.openai_server import OpenAIServer
 
 
 def outputs(notebook: dict[str, Any]) -> list[dict[str, Any]]:
@@ -48,3 +52,19 @@ def test_notebooks_show_hits_of_both_kinds(path: Path) -> None:
     shown = str(outputs(json.loads(path.read_text())))
     assert "exact hit" in shown
     assert "semantic hit" in shown
+
+
+def test_with_a_key_the_first_one_asks_openais_models() -> None:
+    """From its first cell to its last, by the real client."""
+    code = "\n".join(code_of(NOTEBOOKS[0]))
+    with OpenAIServer() as server:
+        env = {"OPENAI_API_KEY": "sk-any", "OPENAI_BASE_URL": server.url, "MPLBACKEND": "agg"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        asked = {body["model"] for body in server.chats}
+        questions = [body["messages"][-1]["content"] for body in server.chats]
+    assert asked == {"gpt-4o-mini", "gpt-4.1-nano"}
+    assert questions.count("Can you explain what Valkey is?") == 2, "once by each model"
+    assert "semantic hit" in done.stdout

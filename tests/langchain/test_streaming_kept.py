@@ -188,16 +188,17 @@ def test_a_cache_of_another_kind_is_refused(openai: OpenAIServer) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # by openai's own stream
+@pytest.mark.parametrize("api", [False, True], ids=["chat", "responses"])
 @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
 async def test_structured_output(
-    openai: OpenAIServer, plain: Served, way: Way, method: Any
+    openai: OpenAIServer, plain: Served, way: Way, method: Any, api: bool
 ) -> None:
     async with ValkeySemanticCache(
         HashingEmbeddings(), **plain.options, on_error="raise", cache_tool_calls=True
     ) as cache:
-        model: Runnable[Any, Any] = cached(chat_model(openai), cache).with_structured_output(
-            Answer, method=method
-        )
+        model: Runnable[Any, Any] = cached(
+            chat_model(openai, use_responses_api=api), cache
+        ).with_structured_output(Answer, method=method)
         asked = f"{ASKED}, in JSON"
         for _ in range(2):
             (answer,) = await streamed(way, model, asked)

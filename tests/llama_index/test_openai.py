@@ -28,6 +28,7 @@ from llama_index_valkey_semcache import SemanticCacheLLM, ValkeySemanticCache
 from llama_index_valkey_semcache.identity import model_identity
 from tests.conftest import Way
 from tests.llama_index.models import HashingEmbedding
+from tests.notebook_cells import NOTEBOOKS, code_of
 from tests.openai_server import OpenAIServer
 from tests.servers import Served
 
@@ -281,3 +282,18 @@ def test_no_key_is_written_down(server: OpenAIServer, cache: ValkeySemanticCache
     assert llm.model == "gpt-4o"
     for text in (llm.to_json(), str(llm.model_dump()), repr(llm), str(llm.to_payload())):
         assert "planted" not in text
+
+
+async def test_with_a_key_the_notebook_asks_openais_model(
+    server: OpenAIServer, cache: ValkeySemanticCache, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-secret")
+    monkeypatch.setenv("OPENAI_API_BASE", server.url)
+    (choosing,) = [code for code in code_of(NOTEBOOKS[1]) if "OPENAI_API_KEY" in code]
+    names: dict[str, Any] = {"__name__": "notebook"}
+    exec(choosing, names)
+    assert isinstance(names["llm"], OpenAI)
+    llm = SemanticCacheLLM(names["llm"], cache)
+    for asked in (ASKED, REWORDED):
+        assert ASKED in (await way(llm.complete, asked)).text
+    assert server.calls == 1
