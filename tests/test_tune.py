@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from valkey_semcache import ConfigurationError, Question, SemanticCache
+from valkey_semcache.cli.tune import _table
 from valkey_semcache.errors import EmbeddingError
 from valkey_semcache.offline import MiniLM
 from valkey_semcache.precision.labelled import Grouped, Labelled, read
@@ -159,9 +162,13 @@ def test_the_plot_shows_the_figures(tmp_path: Path) -> None:
     tuning = tune(PAIRS, unserved(similarity_threshold=0.87))
     figure = tuning.plot()
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    recalls = [row.recall.value for row in tuning.rows]
-    assert list(lines["recall"].get_ydata()) == recalls
-    assert list(lines["the cache's threshold"].get_xdata()) == [0.87, 0.87]
+    recall = lines["recall: served and right, of all that could be"]
+    drawn = dict(zip(recall.get_xdata(), recall.get_ydata(), strict=True))
+    assert drawn == {row.threshold: row.recall.value for row in tuning.rows[-len(drawn) :]}
+    assert 5 < len(drawn) < len(tuning.rows)
+    precision = lines["precision: right, of all served"]
+    assert list(precision.get_xdata()) == [at for at in drawn if tuning.at(at).precision.of]
+    assert list(lines["the cache's threshold, 0.87"].get_xdata()) == [0.87, 0.87]
     figure.savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
@@ -284,3 +291,28 @@ def test_a_vector_that_cannot_be_had_is_raised() -> None:
     cache = SemanticCache(Broken(), "valkey://127.0.0.1:1")
     with pytest.raises(EmbeddingError, match="Broken/hashing raised RuntimeError"):
         tune(PAIRS[:2], cache)
+
+
+def test_a_notebook_shows_plot_and_table_without_a_line_of_set_up() -> None:
+    """By IPython's own formatters, as they are before pyplot is imported."""
+    from IPython.core.formatters import DisplayFormatter
+
+    tuning = tune(PAIRS, unserved())
+    shown, _ = DisplayFormatter().format(tuning)
+    assert "<table>" in shown["text/html"]
+    assert 'src="data:image/png;base64,iVBOR' in shown["text/html"]
+    shown, _ = DisplayFormatter().format(tuning.plot())
+    assert shown["image/png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_is_whole_in_terminals_of_any_width(width: int) -> None:
+    tuning = tune(PAIRS, unserved())
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(_table(tuning))
+    text = console.export_text()
+    assert "…" not in text
+    row = tuning.at(0.95)
+    for share in (row.precision, row.recall, row.wrong):
+        assert all(part in text for part in str(share).split())
+    assert "0.55" not in text, "thresholds below which nothing changes are left out"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +17,7 @@ from valkey_semcache.cache import SemanticCache
 from valkey_semcache.cli.objects import loaded
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.precision.labelled import Labelled, read
+from valkey_semcache.precision.plotting import changing
 from valkey_semcache.precision.tuning import Tuning, tune
 
 
@@ -66,10 +68,12 @@ def _cache(name: str | None) -> Any:
 
 
 def _table(tuning: Tuning) -> Table:
-    table = Table(title=f"{tuning.pairs:,} pairs, {tuning.confidence:.0%} intervals")
-    for name in ("threshold", "precision", "recall", "wrong, of all asked"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in tuning.rows:
+    table = Table(
+        title=f"{tuning.pairs:,} pairs, {tuning.confidence:.0%} intervals", box=box.SIMPLE_HEAD
+    )
+    for name in ("threshold", "precision", "recall", "wrong, of all"):
+        table.add_column(name, justify="right")
+    for row in changing(tuning.rows):
         if round(row.threshold * 100) % 5 == 0 or row.threshold > 0.9:
             shares = (str(share) for share in (row.precision, row.recall, row.wrong))
             own = "bold" if tuning.threshold == row.threshold else ""

@@ -10,6 +10,7 @@ inference, JASA 22, 1927), which keep near their level for small counts and shar
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -21,6 +22,7 @@ from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import ConfigurationError, MissingPackageError
 from valkey_semcache.flow.serving import TOLERANCE
 from valkey_semcache.precision.labelled import Grouped, Labelled
+from valkey_semcache.precision.plotting import changing, png, tuning_figure
 from valkey_semcache.question import Question
 from valkey_semcache.shown import Shown
 
@@ -57,7 +59,7 @@ class Share:
     def __str__(self) -> str:
         if not self.of:
             return "-"
-        return f"{self.value:.1%} ({100 * self.low:.1f} to {100 * self.high:.1f})"
+        return f"{self.value:.1%} ({100 * self.low:.1f}–{100 * self.high:.1f})"
 
 
 def wilson(count: int, of: int, confidence: float = 0.95) -> Share:
@@ -145,34 +147,21 @@ class Tuning(Shown):
         Raises:
             MissingPackageError: matplotlib is not installed.
         """
+        return tuning_figure(self)
+
+    def _repr_html_(self) -> str:
+        """Plot and table, or the table alone without matplotlib."""
         try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingPackageError(
-                "Plots need matplotlib: pip install 'valkey-semcache[plots]'"
-            ) from error
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.subplots()
-        thresholds = [row.threshold for row in self.rows]
-        for name, colour in (("precision", "C0"), ("recall", "C2"), ("wrong", "C3")):
-            shares: list[Share] = [getattr(row, name) for row in self.rows]
-            label = {"wrong": "wrong answers, of all asked"}.get(name, name)
-            axes.plot(thresholds, [share.value for share in shares], colour, label=label)
-            low, high = [share.low for share in shares], [share.high for share in shares]
-            axes.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
-        if self.threshold is not None:
-            own = "the cache's threshold"
-            axes.axvline(self.threshold, color="grey", linestyle=":", label=own)
-        axes.set_xlabel("similarity_threshold")
-        axes.set_ylabel(f"share, with {self.confidence:.0%} intervals")
-        axes.set_ylim(0, 1.02)
-        axes.legend(fontsize=8)
-        axes.set_title(f"{self.pairs:,} labelled pairs", fontsize=10)
-        return figure
+            drawn = base64.b64encode(png(self.plot())).decode()
+        except MissingPackageError:
+            return super()._repr_html_()
+        alt = "precision, recall and wrong answers by threshold"
+        image = f'<img alt="{alt}" src="data:image/png;base64,{drawn}">'
+        return image + super()._repr_html_()
 
     def _rows(self) -> list[tuple[str, str]]:
         shown = [("pairs", f"{self.pairs}, of which {self.kept_apart} never meet")]
-        for row in self.rows:
+        for row in changing(self.rows):
             if round(row.threshold * 100) % 5 == 0:
                 what = f"precision {row.precision}, recall {row.recall}, wrong {row.wrong}"
                 shown.append((f"{row.threshold:.2f}", what))
