@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms import MockLLM
+from pydantic import BaseModel
 
-from llama_index_valkey_semcache import SemanticCacheLLM, ValkeySemanticCache
-from llama_index_valkey_semcache.responses import mark
+from llama_index_valkey_semcache import (
+    MiniLMEmbedding,
+    SemanticCacheLLM,
+    SemanticCacheQueryEngine,
+    ValkeySemanticCache,
+)
 from tests.conftest import Way
-from tests.llama_index.models import CountingLLM
+from tests.llama_index import engines
+from tests.llama_index.engines import engine, read, retrievals
+from tests.llama_index.models import CountingLLM, EchoLLM
+from tests.servers import Served
 from valkey_semcache import ConfigurationError
 
 ASKED = "how do i reset the password of my account"
@@ -53,15 +61,44 @@ async def test_a_rejected_response_is_not_served_for_its_question_again(
     assert tier(await ask(way, llm, kind, REWORDED)) is None, "that of the very words is deleted"
 
 
-async def test_a_query_engines_response_and_a_hit_are_rejected_as_well(
+class Said(BaseModel):
+    """Something said."""
+
+    text: str
+
+
+@pytest.mark.parametrize("kind", ["text", "stream", "structured"])
+async def test_a_query_engines_response_is_rejected_as_well(
+    either_index: Served, minilm: MiniLMEmbedding, way: Way, kind: str
+) -> None:
+    options: dict[str, Any] = {"streaming": True} if kind == "stream" else {}
+    if kind == "structured":
+        options = {"output_cls": Said}
+    async with ValkeySemanticCache(minilm, **either_index.options, on_error="raise") as cache:
+        inner = engine(EchoLLM(), minilm, **options)
+        asking = SemanticCacheQueryEngine(inner, cache, corpus_version="v1")
+
+        async def asked(question: str) -> Any:
+            response = await way(asking.query, question)
+            await read(response)
+            return response
+
+        first = await asked(engines.ASKED)
+        assert first.semantic_cache is None
+        with pytest.raises(ConfigurationError, match=r"reject\(\) takes"):
+            await way(cache.reject, first)
+        hit = await asked(engines.REWORDED)
+        assert hit.semantic_cache["tier"] == "semantic"
+        assert await way(cache.reject, hit) is True
+        assert (await asked(engines.REWORDED)).semantic_cache is None
+        assert retrievals(asking) == 2, "the engine was asked"
+        assert (await asked(engines.ASKED)).semantic_cache["tier"] == "exact"
+
+
+async def test_a_hit_of_the_core_is_rejected_as_well(
     either_cache: ValkeySemanticCache, way: Way
 ) -> None:
     await way(either_cache.store, ASKED, "x")
-    hit = await way(either_cache.lookup, REWORDED)
-    from llama_index.core.base.response.schema import Response
-
-    assert await way(either_cache.reject, mark(Response("x"), hit)) is True
-    assert (await way(either_cache.lookup, REWORDED)).reason == "rejected"
     assert await way(either_cache.reject, await way(either_cache.lookup, ALSO)) is True
     assert (await way(either_cache.lookup, ALSO)).reason == "rejected"
     assert (await way(either_cache.lookup, ASKED)).tier == "exact"
