@@ -51,6 +51,9 @@ BAD = [
     ("local", [True, 64, {"ttl": 30}]),
     ("digest_key", ["short", b"short", 5]),
     ("flat_max_bytes", [0, 1000, 1e9, "1G"]),
+    ("on_event", ["print", 5, [print]]),
+    ("telemetry", ["yes", 1, {"record_text": True}]),
+    ("fleet_stats", [None, 1, "no"]),
 ]
 
 
