@@ -40,6 +40,22 @@ async def test_after_warming_a_chat_makes_no_call(either_index: Served, way: Way
         assert inner.calls == 0
 
 
+async def test_after_warming_a_completion_makes_no_call(either_index: Served, way: Way) -> None:
+    options: dict[str, Any] = either_index.options | {"similarity_threshold": 0.7}
+    async with ValkeySemanticCache(HashingEmbedding(), **options, on_error="raise") as cache:
+        inner = CountingLLM()
+        llm = SemanticCacheLLM(inner, cache)
+        rows: list[Any] = [("how do i reset my password", "press the button")]
+        assert await way(cache.warm, llm, rows, by="complete") == Filled(stored=1)
+        assert await way(cache.warm, llm, rows, by="complete") == Filled(there=1)
+        for asked in ("how do i reset my password", "how do i reset my own password please"):
+            assert (await way(llm.complete, asked)).text == "press the button"
+        stream = await way(llm.stream_complete, "how do i reset my password")
+        chunks = [c async for c in stream] if way.name == "async" else list(stream)
+        assert chunks[-1].text == "press the button"
+        assert inner.calls == 0
+
+
 async def test_what_cannot_be_warmed_is_refused(plain: Served, way: Way) -> None:
     async with ValkeySemanticCache(HashingEmbedding(), **plain.options) as cache:
         with pytest.raises(ConfigurationError, match="takes the SemanticCacheLLM"):
@@ -49,3 +65,10 @@ async def test_what_cannot_be_warmed_is_refused(plain: Served, way: Way) -> None
             await way(cache.warm, off, [("a", "x")])
         with pytest.raises(ConfigurationError, match="no answer"):
             await way(cache.warm, SemanticCacheLLM(CountingLLM(), cache), [{"question": "a"}])
+        llm = SemanticCacheLLM(CountingLLM(), cache)
+        with pytest.raises(ConfigurationError, match="no place for one"):
+            row = {"question": "a", "answer": "x", "system": "y"}
+            await way(cache.warm, llm, [row], by="complete")
+        with pytest.raises(ConfigurationError, match="by='predict' is not allowed"):
+            await way(cache.warm, llm, [("a", "x")], by="predict")
+        assert plain.entries() == []
