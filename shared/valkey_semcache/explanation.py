@@ -114,10 +114,10 @@ class Explanation:
             apart = self.kept_apart
             if apart is None:
                 return told
-            near = (
-                "these very words are" if self.exact_reason else f"{apart.similarity:.4f} near is"
-            )
-            return f"{told}. But {near} stored, kept apart: {apart.because}"
+            what = f"A question of similarity {apart.similarity:.4f} is"
+            if self.exact_reason:
+                what = "These very words are"
+            return f"{told}. {what} stored, but kept apart: {apart.because}"
         if outcome.tier == "semantic":
             return (
                 f"the similarity {outcome.similarity:.4f} reaches the threshold {self.threshold}, "
@@ -222,7 +222,7 @@ class Explanation:
         scope = self.scope
         kinds = [f"{kind}: {', '.join(values)}" for kind, values in scope.features.items()]
         must = [
-            ("tenant", repr(scope.namespace)),
+            ("tenant", scope.namespace or "(the one without a name)"),
             ("model", scope.model or "(unnamed)"),
             ("identity", scope.identity or "(none)"),
             ("context", scope.context or "(none)"),
