@@ -99,6 +99,15 @@ def rows(page: str) -> dict[str, list[str]]:
     return found
 
 
+def test_the_limits_say_how_wrong_it_can_be() -> None:
+    limits = (ROOT / "README.md").read_text().split("\n## Limits\n")[1]
+    measured = rows("benchmarks/PRECISION.md")["+ guards (the defaults)"]
+    report = (ROOT / "benchmarks/PRECISION.md").read_text().split("### 10,000 shuffled")[1]
+    wrong = re.findall(r"^\| \+ guards .*$", report, re.MULTILINE)[0].split(" | ")[3]
+    assert f"{measured[-2]} of the 364\n  hard negatives" in limits
+    assert f"Banking77 {wrong.split(';')[0].split(' / ')[1]} of all\n  requests" in limits
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/precision.md"])
 def test_the_figures_of_precision_are_those_of_the_report(page: str) -> None:
     measured = rows("benchmarks/PRECISION.md")
