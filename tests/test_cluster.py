@@ -138,7 +138,7 @@ async def test_auto_asks_once_and_false_does_not(make: Make, way: Way, cluster: 
 
 
 async def test_a_database_number_is_refused(make: Make, way: Way, cluster: Cluster) -> None:
-    cache = make(url=f"{cluster.url}/3", cluster=True)
+    cache = make(url=f"{cluster.url}/3", cluster="auto")
     with pytest.raises(ConfigurationError, match="database other than 0"):
         await way(cache.lookup, ASKED)
 

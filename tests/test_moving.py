@@ -141,6 +141,34 @@ async def test_a_life_that_hits_extended_is_carried_along(either_index: Served, 
         assert (await way(one.lookup, REWORDED)).tier == "semantic"
 
 
+async def test_an_export_verifies_and_an_import_signs_anew(either_index: Served, way: Way) -> None:
+    """What nobody with the key has made does not get into the file, nor into another cache."""
+    older, newer = "the first secret of the two", "the second secret of them"
+    admin = either_index.admin
+    async with cache_on(either_index, signing_key=older) as one:
+        for text in (ASKED, "which wine goes with fish", "who wrote this old book"):
+            await way(one.store, text, "an answer")
+        good, moved, forged = [
+            (await way(one.lookup, text)).key
+            for text in (ASKED, "which wine goes with fish", "who wrote this old book")
+        ]
+        admin.hset(moved, "v", admin.hget(good, "v"))
+        async with cache_on(either_index, signing_key="somebody else's own secret") as other:
+            await way(other.store, "who wrote this old book", "a lie")
+        lines = await exported(way, one, vectors=True)
+        assert [line["question"] for line in lines[1:]] == [ASKED]
+        assert not admin.exists(forged)
+        assert older not in json.dumps(lines)
+    name = f"{either_index.name}-2"
+    async with (
+        cache_on(either_index, name=name, signing_key=newer) as two,
+        cache_on(either_index, name=name, signing_key=older) as former,
+    ):
+        assert await way(two.import_entries, lines) == Imported(stored=1)
+        assert (await way(two.lookup, REWORDED)).answer == "an answer"
+        assert not await way(former.lookup, REWORDED), "it is signed by the new key"
+
+
 async def test_what_has_expired_or_is_no_entry_is_counted(plain: Served, way: Way) -> None:
     async with cache_on(plain, on_error="miss") as cache:
         await way(cache.store, ASKED, "x", ttl=100)
@@ -193,7 +221,8 @@ def test_the_commands(plain: Served, tmp_path: Path) -> None:
     with cache_on(plain) as cache:
         cache.store_many([(f"über {word(number)}", "x") for number in range(300)])
     done = semcache("export", "out.jsonl", "--cache", "myapp:one", "--vectors")
-    assert "300 entries exported to out.jsonl" in done.stdout, done.stderr
+    assert "300 entries exported to out.jsonl, as plain text." in done.stdout, done.stderr
+    assert (tmp_path / "out.jsonl").stat().st_mode & 0o077 == 0, "for nobody else to read"
     assert "über" in (tmp_path / "out.jsonl").read_text()
     with (tmp_path / "out.jsonl").open("a") as file:
         file.write("nonsense\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import valkey
 
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
@@ -54,6 +56,37 @@ BAD = [
     ("on_event", ["print", 5, [print]]),
     ("telemetry", ["yes", 1, {"record_text": True}]),
     ("fleet_stats", [None, 1, "no"]),
+    ("url", [5, b"valkey://h", "", "http://h", "valkey://h:port"]),
+    ("client", ["valkey://h", 5, object()]),
+    ("async_client", ["valkey://h", 5]),
+    ("namespace_from", [True, "acme", 5]),
+    ("embedding_id", ["", " ", 5, b"x", True]),
+    ("codec", [5, "json", object()]),
+    ("cluster", ["yes", None, 5, "Auto"]),
+    ("judge", [True, "gpt", 5]),
+    ("judge_below", [-0.1, 1.1, "x", True, NAN]),
+    ("judge_timeout", [0, -1, "1", True, None, 10_000]),
+    ("policy", [True, "verified", 5]),
+    ("signing_key", ["short", 5, [], [None]]),
+    ("encryption_key", ["short", 5, [], [None]]),
+]
+
+SECRET = ("digest_key", "signing_key", "encryption_key", "url", "client", "async_client", "judge")
+"""Options whose errors name no value: it may be secret, or hold what is."""
+
+AT_ODDS: list[dict[str, Any]] = [
+    {"client": valkey.Valkey()},
+    {"refresh": lambda question: "x"},
+    {"guards": ["polarity"], "store_questions": False},
+    {"judge": lambda *_: True, "store_questions": False},
+    {"judge": lambda *_: True, "judge_below": 0.5},
+    {"cluster": True, "url": "unix:///socket"},
+    {"cluster": True, "url": "embedded://"},
+    {"cluster": True, "url": "valkey://h/3"},
+    {"index": "flat", "algorithm": "hnsw"},
+    {"index": "flat", "m": 16},
+    {"index": "flat", "initial_cap": 100},
+    {"algorithm": "flat", "ef_runtime": 100},
 ]
 
 
@@ -61,9 +94,27 @@ BAD = [
     ("option", "value"), [(option, value) for option, values in BAD for value in values]
 )
 def test_a_bad_option_is_refused(option: str, value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=option) as caught:
-        SemanticCache(HashingEmbedder(), "valkey://h", **{option: value})
+    server = {} if option in ("url", "client", "async_client") else {"url": "valkey://h"}
+    named = "URL|url=" if option == "url" else option
+    with pytest.raises(ConfigurationError, match=named) as caught:
+        SemanticCache(HashingEmbedder(), **server, **{option: value})
     assert isinstance(caught.value, ValueError)
+    values = value if isinstance(value, list) and value and option == "guards" else [value]
+    assert option in SECRET or repr(values[0]) in str(caught.value) or callable(value)
+
+
+def test_no_option_is_left_out() -> None:
+    options = set(inspect.signature(SemanticCache).parameters) - {"embedding"}
+    assert options == {option for option, _ in BAD}
+
+
+@pytest.mark.parametrize("options", AT_ODDS, ids=" ".join)
+def test_options_at_odds_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        SemanticCache(HashingEmbedder(), **{"url": "valkey://h"} | options)
+    assert isinstance(caught.value, ValueError)
+    said = str(caught.value)
+    assert any(f"{option}=" in said for option in options) or "URL" in said
 
 
 @pytest.mark.parametrize(

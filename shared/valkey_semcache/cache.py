@@ -35,7 +35,9 @@ from valkey_semcache.methods.removing import Removing
 from valkey_semcache.methods.sampling import DrawingPairs
 from valkey_semcache.options import (
     TTL,
+    check_algorithm,
     checked_choice,
+    checked_codec,
     checked_count,
     checked_flag,
     checked_key,
@@ -163,12 +165,16 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
             nor read.
         digest_key: Secret of 16 bytes or more that turns every digest into an HMAC, so that
             questions cannot be guessed from keys. All processes must share it.
-        signing_key: Secret of 16 bytes or more, or several, newest first. Only entries signed
-            with one of them are read; who has none can make misses, or put back an entry that
-            has not expired, and no more. What is not signed is removed when it is met.
+        signing_key: Secret of 16 bytes or more, or several, newest first: the first signs. Only
+            entries signed with one of them are read; who has none can make misses, or put back
+            what was there and has not expired (an answer that was rejected, too), and no more.
+            What is not signed is removed when it is met. Without a key nothing that is stored
+            is executed or built, but who can write to Valkey can change answers.
         encryption_key: Likewise; question, answer, model and usage are encrypted (AES-GCM),
             and every digest becomes an HMAC (under the last one's, unless there is a
-            digest_key). Vectors stay readable, and texts can be guessed from them in part.
+            digest_key). Vectors stay readable, and texts can be guessed from them in part;
+            readable, too, are the embedding model's name, times, lengths, and which entries
+            share a scope.
         flat_max_bytes: Memory in this process for the flat index's vectors.
         algorithm: Of valkey-search's index: `"flat"` compares with every vector of the scope,
             `"hnsw"` walks a graph and may miss some; `"auto"` uses the first, and adds the
@@ -265,7 +271,7 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
             checked_ttl(max_age, "max_age"),
         )
         self._raises = checked_choice(on_error, "on_error", ("miss", "raise")) == "raise"
-        self._codec: Codec = TextCodec() if codec is None else codec
+        self._codec: Codec = checked_codec(codec) or TextCodec()
         timeout = checked_seconds(timeout, "timeout")
         if embed_timeout is not None:
             embed_timeout = checked_seconds(embed_timeout, "embed_timeout")
@@ -277,6 +283,8 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
             # Of the oldest, so that a new key in front of it does not hide what is stored.
             key = derived(encryption[-1], "digest")
         self._digests = Digests(key)
+        graph = {"m": m, "ef_construction": ef_construction, "ef_runtime": ef_runtime}
+        check_algorithm(index, algorithm, graph | {"initial_cap": initial_cap})
         settings = IndexSettings(
             wanted=checked_choice(index, "index", ("auto", "search", "flat")),
             name=self._name,

@@ -112,6 +112,12 @@ class EmbeddingModel:
         Raises:
             ConfigurationError: It has no `embed`, or no name and no `embedding_id`.
         """
+        named = isinstance(embedding_id, str) and bool(embedding_id.strip())
+        if embedding_id is not None and not named:
+            raise ConfigurationError(
+                f"embedding_id={embedding_id!r} is not allowed: it takes a name, or None for what "
+                "the embedding model names."
+            )
         if isinstance(model, EmbeddingModel):
             return cls(model._embed, model._aembed, model.identity, timeout)
         if not callable(getattr(model, "embed", None)):

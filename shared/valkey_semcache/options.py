@@ -98,6 +98,37 @@ def checked_kind(value: object, option: str, kind: type) -> Any:
     return value
 
 
+def checked_codec(value: Any) -> Any:
+    """An object that has what a `Codec` must have, or None."""
+    if value is None:
+        return None
+    name = getattr(value, "name", None)
+    named = isinstance(name, str) and name.isascii() and 0 < len(name) < 256
+    if not named or not all(callable(getattr(value, m, None)) for m in ("encode", "decode")):
+        raise ConfigurationError(
+            f"codec={value!r} is not allowed: it takes an object with a name in ASCII, of at most "
+            "255 characters, and the methods encode(answer) and decode(content)."
+        )
+    return value
+
+
+def check_algorithm(index: str, algorithm: str, parameters: Mapping[str, object]) -> None:
+    """Refuse options of an index that is not the one wanted."""
+    given = [name for name, value in parameters.items() if value is not None]
+    if index == "flat" and (given or algorithm != "auto"):
+        option = f"{given[0]}={parameters[given[0]]!r}" if given else f"algorithm={algorithm!r}"
+        raise ConfigurationError(
+            f"{option} and index='flat' exclude each other: it is for the index of valkey-search. "
+            "Leave it out, or give index='search'."
+        )
+    graph = [name for name in given if name != "initial_cap"]
+    if algorithm == "flat" and graph:
+        raise ConfigurationError(
+            f"{graph[0]}={parameters[graph[0]]!r} and algorithm='flat' exclude each other: it is "
+            "for the graph, and there is none. Leave it out, or give algorithm='hnsw' or 'auto'."
+        )
+
+
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 

@@ -6,6 +6,7 @@ Rule of this file: files and showing. What an entry is, the library knows.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,18 @@ def export(cache_name: str, file: Path, *, vectors: bool, as_json: bool = False)
     core = _core(cache_name)
     part = file.with_name(f"{file.name}.part")
     count = -1  # the header is no entry
-    with part.open("w", encoding="utf-8") as out:
+    # Plain text, even of a cache that is encrypted: for nobody else to read.
+    part.unlink(missing_ok=True)
+    with open(part, "x", encoding="utf-8", opener=_for_its_owner) as out:
         for count, line in enumerate(core.export_entries(vectors=vectors)):  # noqa: B007
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
     part.replace(file)
     told = {"exported": count, "file": str(file), "vectors": vectors}
-    print(json.dumps(told) if as_json else f"{count:,} entries exported to {file}.")  # noqa: T201
+    print(json.dumps(told) if as_json else f"{count:,} entries exported to {file}, as plain text.")  # noqa: T201
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def import_(cache_name: str, file: Path, *, as_json: bool = False) -> bool:

@@ -113,7 +113,7 @@ async def ais_cluster(client: Any) -> bool:
 
 def cluster_client(arguments: dict[str, Any], max_reply_bytes: int) -> Any:
     """A sync cluster client that starts from the node that `arguments` name. Connects."""
-    arguments = _allowed(arguments)
+    arguments = allowed(arguments)
     kind = arguments.pop("connection_class", None)
     if kind is not None and "ssl_check_hostname" in arguments:
         kind = _CheckingSSLConnection if arguments.pop("ssl_check_hostname") else kind
@@ -124,7 +124,7 @@ def cluster_client(arguments: dict[str, Any], max_reply_bytes: int) -> Any:
 
 def async_cluster_client(arguments: dict[str, Any], max_reply_bytes: int) -> Any:
     """An async cluster client that starts from the node that `arguments` name."""
-    arguments = _allowed(arguments)
+    arguments = allowed(arguments)
     tls = arguments.pop("connection_class", None) is not None
     return _AsyncCluster(
         max_reply_bytes,
@@ -185,7 +185,7 @@ def _says_cluster(info: Any) -> bool:
     return isinstance(info, dict) and bool(info.get("cluster_enabled"))
 
 
-def _allowed(arguments: dict[str, Any]) -> dict[str, Any]:
+def allowed(arguments: dict[str, Any]) -> dict[str, Any]:
     """Arguments for a cluster client: it has one database and no Unix socket."""
     arguments = dict(arguments)
     if arguments.pop("db", 0):

@@ -68,6 +68,10 @@ class Server:
             raise ConfigurationError(
                 "Both url= and a client were given. Pass the URL, or client= and async_client=."
             )
+        if url is not None and not isinstance(url, str):
+            raise ConfigurationError(
+                f"url= takes a string such as 'valkey://localhost:6379', not {type(url).__name__}."
+            )
         if url is None and client is None and async_client is None:
             url = address.from_environment()
         _check_client("client", client, valkey.Valkey, cluster.CLIENTS[0])
@@ -82,10 +86,17 @@ class Server:
             address.embedded_server(url) if url and self._embedded else (None, None)
         )
         if url is not None and not self._embedded:
-            address.pool_arguments(url, for_async=False)
+            arguments = address.pool_arguments(url, for_async=False)
+            if in_cluster is True:
+                cluster.allowed(arguments)
         self._max_reply_bytes = max_reply_bytes
         self._in_cluster = in_cluster
         if self._embedded or (url is not None and address.scheme(url) == "unix"):
+            if in_cluster is True:
+                raise ConfigurationError(
+                    "cluster=True and a URL of embedded: or unix: exclude each other: it names "
+                    "one server. Leave cluster= out, or give the URL of a cluster's node."
+                )
             self._in_cluster = False
         self._lock = ForkLock()
         self._client: Any = None

@@ -2,9 +2,11 @@
 
 Rule of this file: with a signing key nothing is read that somebody without it has made. A
 signature covers the entry's key (cache, embedding model, scope and question), every byte of the
-envelope and the vector, so that no part can be changed or put elsewhere. Encryption hides question,
-answer, model and usage; vectors stay readable, and texts can be guessed from them in part (Morris
-et al. 2023, "Text Embeddings Reveal (Almost) As Much As Text").
+envelope and the vector, so that no part can be changed or put elsewhere. What is left to somebody
+without the key is to make misses and to put back what was there and has not expired; rejections
+(field `x`) are not signed, since an invented one makes a miss and a removed one is such a putting
+back. Encryption hides question, answer, model and usage; vectors stay readable, and texts can be
+guessed from them in part (Morris et al. 2023, "Text Embeddings Reveal (Almost) As Much As Text").
 """
 
 from __future__ import annotations
