@@ -24,7 +24,7 @@ from valkey_semcache.flow.operations import (
 from valkey_semcache.index.contract import Candidate
 from valkey_semcache.index.scripts import LEARN
 from valkey_semcache.outcome import Hit, MissReason
-from valkey_semcache.precision.learning import LOWEST, Evidence, Label
+from valkey_semcache.precision.learning import LOWEST, OTHERS, Evidence, Label
 from valkey_semcache.precision.verified import Verified
 from valkey_semcache.question import Address, normalised
 from valkey_semcache.stats import Counters
@@ -32,9 +32,6 @@ from valkey_semcache.stored.answer import Envelope
 from valkey_semcache.stored.codec import Codec, text_of
 from valkey_semcache.stored.labels import packed, unpacked
 from valkey_semcache.stored.sealing import Seal
-
-OTHERS = 2
-"""Entries behind the candidate that are looked at: a look-up has them anyway."""
 
 _PAGE = 1000  # labels of one reply
 

@@ -20,6 +20,9 @@ from valkey_semcache.precision.bounds import NEVER, Change, anytime_limit, logis
 LOWEST = 0.5
 """Candidates of lower similarity are neither served nor compared with the fresh answer."""
 
+OTHERS = 2
+"""Entries behind the candidate that are looked at: a look-up has them anyway."""
+
 LEAST_LABELS = 30
 """Before that many, nothing is served."""
 
@@ -29,6 +32,7 @@ _PRECISION = np.array([1.0, 0.1, 0.1, 1.0, 1.0, 1.0])
 _GROWTH = 1.1  # by which labels grow between two fits
 _MOST_NEW = 250  # labels after which a fit is due in any case
 _LEAST_PREDICTED = 3.0  # errors among labels: where fewer are to be expected, nothing is tested
+_MOST_RISK = 0.5  # what is rather wrong than right is not served, whatever the bound has left
 _STEP = 0.01  # share of all requests from one threshold of the sequence to the next
 
 
@@ -39,7 +43,8 @@ class Evidence:
     Args:
         similarity: Of the question and the candidate's.
         margin: How much nearer the candidate is than the nearest entry that is known to hold
-            another answer; if none of those seen is, than the farthest seen.
+            another answer; if none of those seen is, than the farthest of them, or than `LOWEST`
+            where fewer than `OTHERS` are as near as that.
         right: Times that the candidate's answer was compared with a fresh one and was the same.
         wrong: Times that it was not.
         agreeing: How many of the next nearest entries are known to hold the same answer.
@@ -149,13 +154,14 @@ class Learned:
         group = self._groups.get(entry, entry)
         agreeing = 0
         rival: float | None = None
+        others = [each for each in others[:OTHERS] if each[1] >= LOWEST]
         for other, near in others:
             if self._groups.get(other, other) == group:
                 agreeing += 1
             elif rival is None:
                 rival = near
         if rival is None:
-            rival = others[-1][1] if others else min(similarity, LOWEST)
+            rival = others[-1][1] if len(others) == OTHERS else LOWEST
         right, wrong = self._right[entry], self._wrong[entry]
         return Evidence(similarity, similarity - rival, right, wrong, agreeing)
 
@@ -250,12 +256,17 @@ class Learned:
         grid = np.arange(_STEP, float(share[-1]) + _STEP, _STEP)
         places = np.unique(np.minimum(np.searchsorted(share, grid), len(scores) - 1))
         self.boundary, self.table = NEVER, []
+        # Where hardly an error is predicted, there is nothing for a factor to correct: then the
+        # share of errors among the labels is bounded itself.
+        rare = float(predicted[-1]) < _LEAST_PREDICTED
         for place in places.tolist():
-            if predicted[place] < _LEAST_PREDICTED:
+            if predicted[place] < _LEAST_PREDICTED and not rare:
                 continue
-            factor = anytime_limit(int(errors[place]), self.alpha) / float(predicted[place])
-            bound = min(float(share[place]), float(mean[place]) * factor)
-            if bound > self.allowed:
+            limit = anytime_limit(int(errors[place]), self.alpha)
+            rate = limit / (place + 1) * float(share[place])
+            scaled = limit / float(predicted[place]) * float(mean[place])
+            bound = min(float(share[place]), rate if rare else scaled)
+            if bound > self.allowed or risks[place] > _MOST_RISK:
                 break
             self.boundary = float(scores[place])
             self.table.append(Step(1 - float(risks[place]), float(share[place]), bound))

@@ -216,11 +216,12 @@ class Verified:
                 return  # another thread has read them too
             family.last = last
             family.read_at = time.monotonic()
-            new = [label for tail, label in labels if tail not in family.seen]
-            family.seen |= {tail for tail, _ in labels}
             if len(family.seen) > 2 * self.window:
-                family.seen = {tail for tail, _ in labels}
-            family.learned.add(new)
+                family.seen = set()
+            new = [(tail, label) for tail, label in labels if tail not in family.seen]
+            once = dict(reversed(new))  # of copies the first counts
+            family.seen |= once.keys()
+            family.learned.add(reversed(once.values()))
 
     def right_and_wrong(self, key: str, entry: bytes) -> tuple[int, int]:
         """How often an entry's answer was found to be the same, and another."""
