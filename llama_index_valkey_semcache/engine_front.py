@@ -9,12 +9,11 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
-from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
 from llama_index.core.schema import QueryBundle
 
 from llama_index_valkey_semcache import events, listening
@@ -29,7 +28,8 @@ from llama_index_valkey_semcache.engine_options import (
 from llama_index_valkey_semcache.identity import UnnamableError
 from llama_index_valkey_semcache.response_codec import Kept, ResponseCodec
 from llama_index_valkey_semcache.responses import reason_not_to_store, whole
-from valkey_semcache import Explanation, Question, SemanticCache
+from llama_index_valkey_semcache.turns import Asked
+from valkey_semcache import Explanation, Hit, Miss, Question, SemanticCache
 from valkey_semcache.blocks import Block
 from valkey_semcache.errors import UnknownTenantError
 from valkey_semcache.options import (
@@ -49,8 +49,8 @@ class UnknownCorpusError(ValueError):
     """It cannot be told which version of the corpus is searched."""
 
 
-@dataclass(frozen=True, slots=True)
-class AskedEngine:
+@dataclass(slots=True)
+class AskedEngine(Asked):
     """A query that the cache takes part in.
 
     Args:
@@ -61,8 +61,6 @@ class AskedEngine:
         heard: What the models say while it is answered.
     """
 
-    question: Question
-    codec: ResponseCodec
     version: str
     wordless: bool
     heard: listening.Heard = field(default_factory=listening.Heard)
@@ -83,6 +81,7 @@ class EngineFront:
         ttl: TTL,
         should_store: Callable[[Any], bool] | None,
         shared_query_vector: bool,
+        coalesce: bool,
     ) -> None:
         self.engine = engine
         self.cache = cache
@@ -93,6 +92,7 @@ class EngineFront:
         self.ttl: TTL | Unset = UNSET if ttl is None else checked_ttl(ttl)
         self.should_store = checked_function(should_store)
         self.shares_vector = checked_flag(shared_query_vector, "shared_query_vector")
+        self.coalesce = checked_flag(coalesce, "coalesce")
         if self.shares_vector:
             check_one_embedding_model(engine, cache)
         self.bypassed: Block[bool] = Block()
@@ -182,65 +182,49 @@ class EngineFront:
             raise UnknownCorpusError(f"corpus_version gave {version!r}, not a text")
         return version
 
+    # What is found
+
+    def find(self, asked: AskedEngine) -> Hit | None:
+        """A stored response, after waiting for the same query if one is under way."""
+        cache, wait = self.cache, None
+        if self.coalesce and (wait := asked.turn(cache, blocking=True)) is not None:
+            wait.wait()
+        with events.passed_on(cache):
+            outcome = cache.lookup(
+                asked.question, codec=asked.codec, similarity_threshold=self.threshold
+            )
+        return _found(asked, outcome or asked.shared(cache, wait))
+
+    async def afind(self, asked: AskedEngine) -> Hit | None:
+        """The same as `find`, without blocking the event loop."""
+        cache, wait = self.cache, None
+        if self.coalesce and (wait := asked.turn(cache, blocking=False)) is not None:
+            await wait.awaited()
+        with events.passed_on(cache):
+            outcome = await cache.alookup(
+                asked.question, codec=asked.codec, similarity_threshold=self.threshold
+            )
+        return _found(asked, outcome or asked.shared(cache, wait))
+
     # What is kept
 
     def keep(self, asked: AskedEngine, response: Any) -> None:
         """Store an engine's response, if it is one to give to others."""
-        if self._worth_keeping(asked, response):
-            with events.passed_on(self.cache):
-                self.cache.store(asked.question, response, **self._how(asked))
-            self._kept(asked)
+        with asked:
+            if self._worth_keeping(asked, response):
+                with events.passed_on(self.cache):
+                    self.cache.store(asked.question, response, **self._how(asked))
+                asked.kept(self.cache, response)
+                self._kept(asked)
 
     async def akeep(self, asked: AskedEngine, response: Any) -> None:
         """The same as `keep`, without blocking the event loop."""
-        if self._worth_keeping(asked, response):
-            with events.passed_on(self.cache):
-                await self.cache.astore(asked.question, response, **self._how(asked))
-            self._kept(asked)
-
-    def recorded(
-        self, asked: AskedEngine, response: StreamingResponse, chunks: Iterator[str]
-    ) -> Generator[str, None, None]:
-        """A stream as it is; what it added up to is kept once it has ended by itself."""
-        text, kept = _Text(), _emptied(response)
-        try:
-            while True:
-                with asked.heard.listening():
-                    chunk = next(chunks, _END)
-                if chunk is _END:
-                    break
-                text.add(chunk)
-                yield chunk
-        except BaseException:
-            self._skip("stream not read to its end")
-            raise
-        finally:
-            if hasattr(chunks, "close"):
-                chunks.close()
-        kept.response_txt = text.joined
-        self.keep(asked, kept)
-
-    async def arecorded(
-        self, asked: AskedEngine, response: AsyncStreamingResponse, chunks: AsyncIterator[str]
-    ) -> AsyncGenerator[str, None]:
-        """The same for async streams."""
-        text, kept = _Text(), _emptied(response)
-        try:
-            while True:
-                with asked.heard.listening():
-                    chunk = await anext(chunks, _END)
-                if chunk is _END:
-                    break
-                text.add(chunk)
-                yield chunk
-        except BaseException:
-            self._skip("stream not read to its end")
-            raise
-        finally:
-            if hasattr(chunks, "aclose"):
-                await chunks.aclose()
-        kept.response_txt = text.joined
-        await self.akeep(asked, kept)
+        with asked:
+            if self._worth_keeping(asked, response):
+                with events.passed_on(self.cache):
+                    await self.cache.astore(asked.question, response, **self._how(asked))
+                asked.kept(self.cache, response)
+                self._kept(asked)
 
     # Steps of the above
 
@@ -301,30 +285,11 @@ class EngineFront:
             logger.warning(message, *arguments)
 
 
-_END: Any = object()
-
-
-class _Text:
-    """A stream's chunks as one text; None if one of them was no text."""
-
-    def __init__(self) -> None:
-        self._chunks: list[Any] = []
-
-    def add(self, chunk: Any) -> None:
-        """Take a chunk down."""
-        self._chunks.append(chunk)
-
-    @property
-    def joined(self) -> str | None:
-        """The whole."""
-        texts = all(isinstance(chunk, str) for chunk in self._chunks)
-        return "".join(self._chunks) if texts else None
-
-
-def _emptied(response: StreamingResponse | AsyncStreamingResponse) -> StreamingResponse:
-    """A streaming response's sources and metadata as they are now, without its stream."""
-    nodes, metadata = list(response.source_nodes), response.metadata
-    return StreamingResponse(iter(()), nodes, metadata)  # type: ignore[arg-type]
+def _found(asked: AskedEngine, outcome: Hit | Miss | None) -> Hit | None:
+    if not isinstance(outcome, Hit):
+        return None
+    asked.found()
+    return outcome
 
 
 def _beside_the_text(bundle: QueryBundle) -> tuple[list[Any], str]:

@@ -21,10 +21,11 @@ from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from llama_index_valkey_semcache import events
-from llama_index_valkey_semcache.engine_front import AskedEngine, EngineFront
+from llama_index_valkey_semcache.engine_calls import EngineCalls
+from llama_index_valkey_semcache.engine_front import AskedEngine
 from llama_index_valkey_semcache.responses import agiven, given, mark
-from valkey_semcache import ConfigurationError, Explanation, Hit, SemanticCache
+from llama_index_valkey_semcache.turns import beginning
+from valkey_semcache import ConfigurationError, Explanation, SemanticCache
 from valkey_semcache.options import TTL, checked_namespace
 
 
@@ -56,6 +57,8 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
             the retriever, which then does not embed it again. It is made by the embedding
             model's method for documents and has length 1; so both must use one model, and one
             that does not treat questions and documents differently.
+        coalesce: Whether queries that ask the same at the same time, in one process, wait for
+            the first of them. If it fails, or its stream is abandoned, each asks for itself.
 
     Raises:
         ConfigurationError: `query_engine` or `cache` is not one, an option is not allowed, or
@@ -74,9 +77,10 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
         ttl: TTL = None,
         should_store: Callable[[Any], bool] | None = None,
         shared_query_vector: bool = False,
+        coalesce: bool = True,
     ) -> None:
         self._query_engine = _checked_engine(query_engine)
-        self._front = EngineFront(
+        self._front = EngineCalls(
             query_engine,
             _checked_cache(cache),
             corpus_version=corpus_version,
@@ -86,6 +90,7 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
             ttl=ttl,
             should_store=should_store,
             shared_query_vector=shared_query_vector,
+            coalesce=coalesce,
         )
 
     @property
@@ -157,13 +162,11 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
         asked = front.asked(query_bundle)
         if asked is None:
             return mark(self._query_engine.query(query_bundle), None)
-        how: dict[str, Any] = {"codec": asked.codec, "similarity_threshold": front.threshold}
-        with events.passed_on(front.cache):
-            outcome = front.cache.lookup(asked.question, **how)
-        if isinstance(outcome, Hit):
-            return given(outcome)
-        with asked.heard.listening():
-            response = self._query_engine.query(front.handed_on(asked, query_bundle))
+        with beginning(asked):
+            if (hit := front.find(asked)) is not None:
+                return given(hit)
+            with asked.heard.listening():
+                response = self._query_engine.query(front.handed_on(asked, query_bundle))
         if isinstance(response, StreamingResponse):
             response.response_gen = front.recorded(asked, response, response.response_gen)
         else:
@@ -175,13 +178,11 @@ class SemanticCacheQueryEngine(BaseQueryEngine):
         asked = front.asked(query_bundle)
         if asked is None:
             return mark(await self._query_engine.aquery(query_bundle), None)
-        how: dict[str, Any] = {"codec": asked.codec, "similarity_threshold": front.threshold}
-        with events.passed_on(front.cache):
-            outcome = await front.cache.alookup(asked.question, **how)
-        if isinstance(outcome, Hit):
-            return agiven(outcome)
-        with asked.heard.listening():
-            response = await self._query_engine.aquery(front.handed_on(asked, query_bundle))
+        with beginning(asked):
+            if (hit := await front.afind(asked)) is not None:
+                return agiven(hit)
+            with asked.heard.listening():
+                response = await self._query_engine.aquery(front.handed_on(asked, query_bundle))
         if isinstance(response, AsyncStreamingResponse):
             response.response_gen = front.arecorded(asked, response, response.response_gen)
         elif isinstance(response, StreamingResponse):

@@ -24,7 +24,12 @@ from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
 from pydantic import BaseModel
 
-from llama_index_valkey_semcache import SemanticCacheLLM, ValkeySemanticCache
+from llama_index_valkey_semcache import (
+    SemanticCacheLLM,
+    SemanticCacheQueryEngine,
+    ValkeySemanticCache,
+)
+from tests.llama_index.engines import RetrievingEmbedding, engine, retrievals
 from tests.llama_index.models import HashingEmbedding
 from tests.waiting import await_until, wait_until
 from valkey_semcache import ConfigurationError
@@ -257,3 +262,86 @@ async def test_a_call_inside_of_its_own_stream_runs_through(cache: ValkeySemanti
         for _ in llm.stream_complete(ASKED):
             assert llm.complete(ASKED).text
             assert (await llm.acomplete(ASKED)).text
+
+
+# Query engines
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_identical_queries_cost_one_of_the_engines(
+    cache: ValkeySemanticCache, streaming: bool
+) -> None:
+    inner = Gated()
+    cache.coalescer.stall = 600
+    behind = engine(inner, RetrievingEmbedding(), streaming=streaming)
+
+    def ask() -> str:
+        response = SemanticCacheQueryEngine(behind, cache, corpus_version="v1").query(ASKED)
+        return "".join(response.response_gen) if streaming else str(response)  # type: ignore[union-attr]
+
+    with ThreadPoolExecutor(ASKERS) as pool:
+        asked = in_threads(pool, ask, ASKERS)
+        wait_until(lambda: waiters(cache) == ASKERS - 1)
+        inner.let_go()
+        answers = {future.result(60) for future in asked}
+    assert len(answers) == 1
+    assert (inner.calls, retrievals(behind)) == (1, 1)
+    assert cache.stats().hits == {"exact": ASKERS - 1}
+    assert len(cache.coalescer) == 0
+
+
+async def test_identical_queries_of_tasks_cost_one_also_in_an_outage() -> None:
+    inner = Gated()
+    async with ValkeySemanticCache(HashingEmbedding(), "valkey://127.0.0.1:1") as cache:
+        behind = engine(inner, RetrievingEmbedding())
+        asking = SemanticCacheQueryEngine(behind, cache, corpus_version="v1")
+        tasks = [asyncio.create_task(asking.aquery(ASKED)) for _ in range(ASKERS)]
+        await await_until(lambda: waiters(cache) == ASKERS - 1)
+        inner.let_go()
+        async with asyncio.timeout(60):
+            answers = await asyncio.gather(*tasks)
+        assert len({str(answer) for answer in answers}) == 1
+        assert all(answer.source_nodes for answer in answers)
+        assert (inner.calls, cache.stats().coalesced) == (1, ASKERS - 1)
+
+
+@pytest.mark.parametrize("how", ["failed", "closed"])
+def test_waiters_of_a_query_that_gave_nothing_ask_for_themselves(
+    cache: ValkeySemanticCache, how: str
+) -> None:
+    inner = Gated()
+    inner._fails = 1 if how == "failed" else 0
+    cache.coalescer.stall = 600
+    behind = engine(inner, RetrievingEmbedding(), streaming=how == "closed")
+    asking = SemanticCacheQueryEngine(behind, cache, corpus_version="v1")
+
+    def ask() -> str:
+        response: Any = asking.query(ASKED)
+        return "".join(response.response_gen) if how == "closed" else str(response)
+
+    with ThreadPoolExecutor(2) as pool:
+        if how == "closed":
+            abandoned: Any = asking.query(ASKED)
+            next(abandoned.response_gen)
+            (asked,) = in_threads(pool, ask, 1)
+            wait_until(lambda: waiters(cache) == 1)
+            abandoned.response_gen.close()
+            inner.let_go()
+            assert asked.result(60)
+            return
+        both = in_threads(pool, ask, 2)
+        wait_until(lambda: waiters(cache) == 1)
+        inner.let_go()
+        assert [future.exception(60) is None for future in both].count(True) == 1
+    assert inner.calls == 2
+
+
+def test_queries_that_are_not_to_wait_do_not(cache: ValkeySemanticCache) -> None:
+    inner = Gated()
+    behind = engine(inner, RetrievingEmbedding())
+    asking = SemanticCacheQueryEngine(behind, cache, corpus_version="v1", coalesce=False)
+    with ThreadPoolExecutor(2) as pool:
+        asked = in_threads(pool, lambda: str(asking.query(ASKED)), 2)
+        wait_until(lambda: inner.calls == 2)
+        inner.let_go()
+        assert len({future.result(60) for future in asked}) == 1
