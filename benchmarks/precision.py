@@ -1,6 +1,6 @@
 """How often the cache answers wrongly, and what each exact feature and each guard costs and saves.
 
-    make bench-precision        or        python -m benchmarks.precision
+    make bench-precision        or        python -m benchmarks.precision [--judge module:object]
 
 Writes benchmarks/PRECISION.md, PRECISION.json and two plots. The project's own labelled pairs are
 always measured; Banking77 and GPTCache's pairs only where the folder that SEMCACHE_BENCH_DATA
@@ -9,14 +9,17 @@ names (by default ../shared/data) holds them.
 
 from __future__ import annotations
 
+import argparse
 import platform
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from benchmarks import precision_data as data
 from benchmarks import precision_page as page
 from benchmarks.precision_data import Pair
+from benchmarks.precision_judge import judged, reached
 from benchmarks.precision_rules import (
     DEFAULTS,
     EVERY_KIND,
@@ -133,11 +136,21 @@ def _vectors(pairs: Sequence[Pair], what: str) -> dict[bool, Any]:
 
 def main() -> None:
     """Measure, write, and say what was expected."""
+    parser = argparse.ArgumentParser(description="Measure precision.")
+    parser.add_argument("--judge", help="a judge of yours to measure too, as module:object")
+    name = parser.parse_args().judge
     pairs, unseen = data.own_pairs(), data.own_pairs(data.UNSEEN)
+    vectors = _vectors(pairs, "own pairs")
+    judging = reached(pairs, *vectors[False])
+    if name is not None:
+        module, _, path = name.partition(":")
+        judge = getattr(import_module(module), path)
+        judging |= {"name": name, "judged": judged(pairs, *vectors[False], judge)}
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
-        "own": own(pairs, _vectors(pairs, "own pairs")),
+        "own": own(pairs, vectors),
+        "judge": judging,
         "unseen": own(unseen, _vectors(unseen, "unseen pairs")),
     }
     folder = data.folder()

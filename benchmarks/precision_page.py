@@ -14,6 +14,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from benchmarks.precision_judge import section
 from benchmarks.precision_rules import DEFAULTS, FEATURES, NAMES, RAW, RULES, TEXT
 
 HERE = Path(__file__).parent
@@ -33,7 +34,7 @@ def page(facts: dict[str, Any]) -> str:
         f"all-MiniLM-L6-v2 on numpy, Python {facts['python']}, {facts['date']}. Made by "
         "`make bench-precision`. The figures of the defaults were also asked of a real cache, on "
         "the pairs, and came out the same.",
-        _own(facts["own"], facts["unseen"]),
+        _own(facts["own"], facts["unseen"], section(facts["judge"])),
     ]
     others = {name: facts[name] for name in ("gptcache", "banking77") if name in facts}
     parts.append(_alone(facts["own"], others))
@@ -104,7 +105,7 @@ def _by_threshold(own: dict[str, Any]) -> str:
     return _table(["hard negatives / positives served", *THRESHOLDS], rows)
 
 
-def _own(own: dict[str, Any], unseen: dict[str, Any]) -> str:
+def _own(own: dict[str, Any], unseen: dict[str, Any], judge: str) -> str:
     return "\n\n".join(
         [
             "## The project's own pairs",
@@ -117,6 +118,7 @@ def _own(own: dict[str, Any], unseen: dict[str, Any]) -> str:
             expectation(own),
             "Names are not compared by default: see what the guard `names` costs below.",
             "![Wrong answers by class](PRECISION_classes.png)",
+            judge,
             "### Unseen pairs",
             "The guards were corrected by what they did on the pairs above and on GPTCache's. "
             "These others were written when they were done, and nothing was corrected by them.",
