@@ -137,10 +137,9 @@ async def test_auto_asks_once_and_false_does_not(make: Make, way: Way, cluster: 
     assert (await way(make().lookup, REWORDED)).answer == "x"
 
 
-async def test_a_database_number_is_refused(make: Make, way: Way, cluster: Cluster) -> None:
-    cache = make(url=f"{cluster.url}/3", cluster="auto")
+def test_a_database_number_is_refused(make: Make, cluster: Cluster) -> None:
     with pytest.raises(ConfigurationError, match="database other than 0"):
-        await way(cache.lookup, ASKED)
+        make(url=f"{cluster.url}/3", cluster=True)
 
 
 async def test_entries_of_one_node_copied_to_a_cluster_are_found(

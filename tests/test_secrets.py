@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 import valkey
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from langchain_valkey_semcache import ValkeySemanticCache as LangChainCache
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from tests.standin import PlainValkey
-from valkey_semcache import Question, SemanticCache
+from valkey_semcache import Question, SemanticCache, Telemetry
 from valkey_semcache.diagnosis import diagnose
 
 PASSWORD = "pass-hunter2-word"
@@ -45,6 +50,23 @@ class Provider(HashingEmbedder):
         return self.embed(texts)
 
 
+class Watch:
+    """Spans with all the text that they may hold, metrics and events."""
+
+    def __init__(self) -> None:
+        self.spans, self._reader = InMemorySpanExporter(), InMemoryMetricReader()
+        self.events: list[Any] = []
+        traces = TracerProvider()
+        traces.add_span_processor(SimpleSpanProcessor(self.spans))
+        meters = MeterProvider([self._reader])
+        self.telemetry = Telemetry(True, traces, meters)
+
+    def shown(self) -> str:
+        spans = [span.to_json() for span in self.spans.get_finished_spans()]
+        metrics = self._reader.get_metrics_data()
+        return "\n".join([*spans, metrics.to_json() if metrics else "", *map(repr, self.events)])
+
+
 def shown(cache: SemanticCache) -> str:
     """Whatever of a cache an app may print."""
     parts = [repr(cache), str(cache), repr(cache.stats()), str(cache.stats())]
@@ -57,16 +79,20 @@ async def test_no_secret_is_shown_logged_raised_or_stored(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     told: list[str] = []
+    watch = Watch()
     with PlainValkey(["--requirepass", PASSWORD]) as server:
         url = server.url.replace("valkey://", f"valkey://:{PASSWORD}@")
         identity = json.dumps({"kwargs": {"openai_api_key": {"lc": 1, "type": "secret"}}})
-        async with SemanticCache(Provider(), url, timeout=5.0, **KEYS) as cache:
+        heard = {"telemetry": watch.telemetry, "on_event": watch.events.append}
+        async with SemanticCache(Provider(), url, timeout=5.0, **KEYS, **heard) as cache:
             question = Question(ASKED, identity=identity, namespace="acme")
             await way(cache.store, question, "an answer")
             for text in (ASKED, f"{ASKED} please", "fail", "another"):
                 outcome = await way(cache.lookup, Question(text, identity, namespace="acme"))
                 told += [repr(outcome), str(outcome), outcome._repr_html_()]
+                told.append(str(await way(cache.explain, Question(text, identity))))
             told += [repr(await way(cache.indexes)), shown(cache)]
+            told += [json.dumps(line) for line in cache.export_entries(vectors=True)]
         async with SemanticCache(Provider(), url, timeout=5.0, on_error="raise") as cache:
             with pytest.raises(Exception) as caught:
                 await way(cache.lookup, "fail")
@@ -80,13 +106,14 @@ async def test_no_secret_is_shown_logged_raised_or_stored(
                 read = admin.hgetall if kind == b"hash" else lambda k: admin.zrange(k, 0, -1)
                 told += [repr(key), repr(read(key))]
     # The server is gone now: what is said of that?
-    async with SemanticCache(Provider(), url, on_error="raise", **KEYS) as cache:
+    async with SemanticCache(Provider(), url, on_error="raise", **KEYS, **heard) as cache:
         for call in (cache.lookup, cache.clear, cache.indexes):
             with pytest.raises(Exception) as caught:
                 await way(call, *([ASKED] if call == cache.lookup else []))
             told.append("".join(traceback.format_exception(caught.value)))
         told.append(shown(cache))
-    text = "\n".join([*told, caplog.text])
+    assert len(watch.spans.get_finished_spans()) > 5
+    text = "\n".join([*told, watch.shown(), caplog.text])
     assert "ServerUnreachableError" in text
     assert "EmbeddingError" in text
     for secret in PLANTED:
