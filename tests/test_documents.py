@@ -105,7 +105,7 @@ def test_the_limits_say_how_wrong_it_can_be() -> None:
     report = (ROOT / "benchmarks/PRECISION.md").read_text().split("### 10,000 shuffled")[1]
     wrong = re.findall(r"^\| \+ guards .*$", report, re.MULTILINE)[0].split(" | ")[3]
     assert f"{measured[-2]} of the 364\n  hard negatives" in limits
-    assert f"Banking77 {wrong.split(';')[0].split(' / ')[1]} of all\n  requests" in limits
+    assert f"on Banking77 {wrong.split(';')[0].split(' / ')[1]} of all requests" in limits
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/precision.md"])
