@@ -8,6 +8,8 @@
 #             for, in environments of their own; five minutes
 # make soak   faults for eight minutes; writes benchmarks/RELIABILITY.md
 # make bench  what a hit costs beyond the server's own answer; writes benchmarks/RESULTS.md
+# make bench-growth  look-ups, memory and filling by the number of entries; writes
+#             benchmarks/GROWTH.md; a quarter of an hour
 # make bench-precision   wrong answers and what keeps them out; writes benchmarks/PRECISION.md
 # make lint   ruff, mypy, and whether the package builds and its README renders
 # make docs   the documentation, into site/; a warning is an error
@@ -51,6 +53,9 @@ soak: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.speed
+
+bench-growth: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.growth
 
 bench-precision: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.precision
