@@ -40,7 +40,8 @@ class Stats(Shown):
         errors: By kind of error; each was a miss or an answer not stored.
         embeddings: Texts embedded.
         evicted: Entries removed because their tenant had too many.
-        coalesced: Calls of `get_or_call` that another one's answer was shared with.
+        coalesced: Calls that another one's answer was shared with, in `get_or_call` or where
+            the cache did not have it.
         judged: Candidates that the judge was asked about, by what it said.
         compared: With `policy=`, fresh answers that were compared with what would have been served:
             `same`, `other`, or `unknown`; `rejected` ones; and `unreadable` labels of others.
