@@ -38,7 +38,7 @@ test-llama-index-openai: $(OPENAI_VENV)/.ready
 	$(OPENAI_VENV)/bin/python -m pytest -q tests/llama_index/test_openai.py
 
 # Not among them: what shows the servers of the tests, or starts processes and little else.
-LOWEST_OUT := $(addprefix tests/test_,demo documents embedded embedded_shared isolation notebooks package readme)
+LOWEST_OUT := $(addprefix tests/test_,demo documents embedded embedded_shared examples isolation notebooks package readme)
 LOWEST_TESTS := $(filter-out $(LOWEST_OUT:=.py),$(wildcard tests/test_*.py))
 # Agents need LangChain itself, which asks for a later langchain-core than the cache does.
 AGENTS_TESTS := $(addprefix tests/langchain/test_,middleware.py middleware_calls.py streaming_events.py)
