@@ -316,7 +316,7 @@ async def test_what_keeps_neighbours_apart_is_named(served: Served, way: Way) ->
         }
         assert {near.because for near in explained.neighbours if near.apart == ("model",)} == {
             "another model: gpt-4o here, gpt-5 there",
-            "other parameters of the model",
+            "other parameters of the model, or another corpus",
         }
         assert "kept apart" in explained.reason
         assert explained.scope is not None

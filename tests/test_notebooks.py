@@ -20,8 +20,10 @@ def outputs(notebook: dict[str, Any]) -> list[dict[str, Any]]:
     return [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
 
 
-def test_there_is_one_for_each_framework() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["1_langchain.ipynb", "2_llama_index.ipynb"]
+def test_there_is_one_for_each_framework_and_then_by_theme() -> None:
+    names = [path.stem for path in NOTEBOOKS]
+    assert names[:2] == ["1_langchain", "2_llama_index"]
+    assert names[2:4] == ["3_which_questions_meet", "4_production"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -50,7 +50,7 @@ async def test_bound_models_are_read_with_what_is_bound(
     assert (await way(cache.explain, ASKED, other)).verdict == "exact hit"
     told = await way(cache.explain, ASKED, model)
     assert told.kept_apart is not None
-    assert told.kept_apart.because == "other parameters of the model"
+    assert told.kept_apart.because == "other parameters of the model, or another corpus"
 
 
 async def test_tools_and_cached_models_and_llm_strings(

@@ -118,7 +118,7 @@ class Differences:
 
     def _model(self, entry: Entry, envelope: Envelope) -> str:
         if entry.model == self._address.model_digest:
-            return "other parameters of the model"
+            return "other parameters of the model, or another corpus"
         asked, stored = self._address.model or "(unnamed)", envelope.model or "(unnamed)"
         return f"another model: {asked} here, {stored} there"
 
