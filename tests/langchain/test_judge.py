@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import RunnableLambda
 
 from langchain_valkey_semcache import ValkeySemanticCache, cached
 from tests.conftest import Way
@@ -130,21 +132,33 @@ async def test_a_judge_that_fails_or_hangs_costs_the_app_nothing_but_the_hit(
     assert cache.stats().errors == {"JudgeError": 2}
 
 
-async def test_no_stream_of_the_apps_shows_what_the_judge_says(
-    openai: OpenAIServer, make: Make
+class Heard(BaseCallbackHandler):
+    """The models that the callbacks of a call hear."""
+
+    def __init__(self) -> None:
+        self.models: set[str] = set()
+
+    def on_chat_model_start(self, *_: Any, metadata: dict[str, Any], **__: Any) -> None:
+        self.models.add(metadata["ls_model_name"])
+
+
+async def test_the_callbacks_and_streams_of_the_app_do_not_hear_the_judge(
+    openai: OpenAIServer, make: Make, way: Way
 ) -> None:
     make("no")
-    chain = chat_model(openai) | StrOutputParser()
-    await chain.ainvoke(ASKED)
-    events = [event async for event in chain.astream_events(REWORDED)]
-    text = json.dumps([str(event) for event in events])
-    assert REWORDED in text
-    assert "says-no" not in text
-    cache = make("no")
-    model = cached(chat_model(openai, cache=False), cache)
-    events = [event async for event in model.astream_events(AGAIN)]
-    assert len(judged(openai)) >= 1
-    assert "says-no" not in json.dumps([str(event) for event in events])
+
+    async def answered(asked: str) -> Any:
+        return await way(chat_model(openai).invoke, asked)
+
+    app = RunnableLambda(answered)
+    await app.ainvoke(ASKED)
+    heard = Heard()
+    await app.ainvoke(REWORDED, config={"callbacks": [heard]})
+    assert (len(judged(openai)), heard.models) == (1, {"gpt-4o-mini"})
+    events = [event async for event in app.astream_events(AGAIN)]
+    assert len(judged(openai)) > 1
+    told = {event["metadata"].get("ls_model_name") for event in events}
+    assert told == {None, "gpt-4o-mini"}
 
 
 async def test_a_prompt_that_breaks_out_is_still_one_string(
