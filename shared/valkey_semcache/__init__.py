@@ -27,6 +27,7 @@ from valkey_semcache.flow.contents import Contents
 from valkey_semcache.index.listing import StoredIndex
 from valkey_semcache.local import LocalTier
 from valkey_semcache.outcome import Hit, Miss, Neighbour
+from valkey_semcache.precision.judges import CrossEncoderJudge, LLMJudge
 from valkey_semcache.precision.verified import Verified
 from valkey_semcache.question import Question
 from valkey_semcache.rules.now import not_about_now
@@ -48,6 +49,7 @@ __all__ = [
     "Codec",
     "ConfigurationError",
     "Contents",
+    "CrossEncoderJudge",
     "DimensionMismatchError",
     "Embedder",
     "EmbeddingError",
@@ -58,6 +60,7 @@ __all__ = [
     "Hit",
     "IndexKindError",
     "JudgeError",
+    "LLMJudge",
     "LocalTier",
     "LookupEvent",
     "Miss",

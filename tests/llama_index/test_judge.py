@@ -10,11 +10,16 @@ from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.llms.callbacks import llm_completion_callback
 
-from llama_index_valkey_semcache import SemanticCacheLLM, ValkeySemanticCache
+from llama_index_valkey_semcache import (
+    SemanticCacheLLM,
+    SemanticCacheQueryEngine,
+    ValkeySemanticCache,
+)
 from tests.conftest import Way
-from tests.llama_index.models import CountingLLM, HashingEmbedding
+from tests.llama_index.engines import RetrievingEmbedding, ask, engine
+from tests.llama_index.models import CountingLLM, EchoLLM, HashingEmbedding
 from tests.servers import Served
-from valkey_semcache.precision.judges import LLMJudge
+from valkey_semcache import LLMJudge
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"
@@ -88,3 +93,29 @@ async def test_a_cached_model_as_judge_is_not_answered_by_its_cache(make: Make, 
         assert (await way(llm.complete, REWORDED)).additional_kwargs["semantic_cache"]
     assert len(inner._asked) == 3
     assert (asks.stats().stored, cache.stats().stored) == (0, 1)
+
+
+class Reads:
+    """A judge that says yes, and keeps the answers it was shown."""
+
+    def __init__(self) -> None:
+        self.answers: list[str] = []
+
+    def judge(self, asked: str, stored: str, answer: str) -> bool:
+        self.answers.append(answer)
+        return True
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_the_judge_reads_a_query_engines_answer(
+    make: Make, way: Way, streaming: bool
+) -> None:
+    judge = Reads()
+    cache = make(judge)
+    inner = engine(EchoLLM(), RetrievingEmbedding(), streaming=streaming)
+    cached = SemanticCacheQueryEngine(inner, cache, corpus_version="1")
+    first = await ask(way, cached, ASKED)
+    again = await way(cached.query, REWORDED)
+    assert again.semantic_cache["tier"] == "semantic"
+    assert judge.answers == [first.response]
+    assert "Echo:" in judge.answers[0]
