@@ -215,6 +215,13 @@ def test_the_demo_as_json(semcache: Semcache, tmp_path: Path) -> None:
     assert semcache("demo", "--json", "--svg", str(tmp_path / "x.svg")).code == 2
 
 
+def test_doctor_of_servers_that_are_none_of_a_cluster(semcache: Semcache, plain: Served) -> None:
+    unix = plain.admin.config_get("unixsocket")["unixsocket"]
+    for url in ("embedded://", f"unix://{unix}"):
+        done = semcache("doctor", url, "--json", "--timeout", "20")
+        assert (done.code, done.told["ok"]) == (0, True), done
+
+
 # Exit codes and help.
 
 

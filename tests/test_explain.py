@@ -361,7 +361,7 @@ async def test_in_the_scope_each_neighbour_has_its_verdict(either_index: Served,
         hit = await way(cache.lookup, REWORDED)
         explained = await way(cache.explain, REWORDED)
         served, *others = explained.neighbours
-        assert (served.key, served.because) == (hit.key, "it was served")
+        assert (served.key, served.because) == (hit.key, "nothing objects")
         assert [near.because for near in others] == ["a nearer one was served"]
         await way(cache.reject, hit)
         explained = await way(cache.explain, REWORDED)

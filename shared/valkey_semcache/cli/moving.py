@@ -46,7 +46,8 @@ def import_(cache_name: str, file: Path, *, as_json: bool = False) -> bool:
     with file.open(encoding="utf-8", errors="replace") as lines:
         total = max(0, sum(1 for _ in lines) - 1)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=as_json) as bar:
+    hidden = as_json or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(file.name, total=total)
         done = core.import_entries(_lines(file, bad), progress=lambda n: bar.advance(task, n))
     failed = done.failed + len(bad)

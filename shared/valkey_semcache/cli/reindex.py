@@ -6,6 +6,7 @@ Rule of this file: showing, and waiting for the server. How it is done is in ind
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any
 
@@ -33,7 +34,7 @@ def run(url: str | None, name: str, to: str, timeout: float, *, as_json: bool = 
     with SemanticCache(_NoEmbedding(), url, name=name, timeout=timeout) as cache:
         entries = cache.reindex(kind)
         if kind == "search":
-            _wait(cache, quiet=as_json)
+            _wait(cache, quiet=as_json or not sys.stdout.isatty())
     if as_json:
         print(json.dumps({"cache": name, "index": kind, "entries": entries}))  # noqa: T201
     else:

@@ -38,7 +38,7 @@ def run(
         raise ConfigurationError(f"The cache {cache_name} {need}.")
     bad: list[BadRow] = []
     total = sum(1 for _ in read_rows(file))
-    with _bar(console, disable=as_json) as bar:
+    with _bar(console, disable=as_json or not console.is_terminal) as bar:
         task = bar.add_task(file.name, total=total)
         rows = _good(read_rows(file), bad)
         options: dict[str, Any] = {"again": again, "progress": lambda n: bar.advance(task, n)}
@@ -82,7 +82,7 @@ def _tell(console: Console, filled: Filled, bad: list[BadRow], core: SemanticCac
         console.print(f"and {len(bad) - _SHOWN:,} lines more", style="yellow")
     told = f"{filled.stored:,} stored, {filled.there:,} there already"
     if bad:
-        told += f", {len(bad):,} lines not read"
+        told += f", {len(bad):,} {'line' if len(bad) == 1 else 'lines'} not read"
     if filled.failed:
         stats = core.stats()
         reasons = {**stats.not_stored, **stats.errors}

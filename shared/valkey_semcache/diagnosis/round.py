@@ -23,6 +23,7 @@ from valkey_semcache.diagnosis.server import module, server_checks
 from valkey_semcache.errors import ServerError
 from valkey_semcache.options import checked_name, checked_seconds
 from valkey_semcache.server import Server
+from valkey_semcache.server.address import scheme
 
 _PINGS = 9
 _SLOW_MS = 50.0  # a tenth of what a cache waits by default
@@ -59,7 +60,8 @@ def diagnose(
     connect_timeout = checked_seconds(connect_timeout, "connect_timeout")
     # Of a cluster, the node that the URL names is asked about itself, and all about the cache.
     server = Server(url, None, None, timeout, connect_timeout, in_cluster=False)
-    whole = Server(url, None, None, timeout, connect_timeout, in_cluster=True)
+    alone = url is not None and scheme(url) in ("embedded", "unix")
+    whole = Server(url, None, None, timeout, connect_timeout, in_cluster=not alone)
     checks: list[Check] = []
     try:
         _round(server, whole, name, checks)

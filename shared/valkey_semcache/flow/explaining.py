@@ -296,7 +296,7 @@ class Around:
                     continue
                 candidate = replace(candidate, similarity=similarity)
             is_served = candidate.key == served
-            because = "it was served" if is_served else self._because(candidate, envelope, outcome)
+            because = "nothing objects" if is_served else self._because(candidate, envelope, outcome)
             found.append(
                 Near(
                     envelope.question,
