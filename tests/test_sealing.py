@@ -7,6 +7,7 @@ move vectors. All they get is a miss.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder, hashed
 from tests.servers import Served
+from tests.waiting import await_until
+from tests.words import word
 from valkey_semcache import ConfigurationError, Question, SemanticCache
 from valkey_semcache.errors import ForgedError, LockedError, UnreadableError
 from valkey_semcache.stored.sealing import NO_VECTOR, Seal, digest_of
@@ -154,6 +157,70 @@ async def test_an_expired_entry_put_back_is_a_miss(either_index: Served, way: Wa
         assert not await way(cache.lookup, REWORDED)
 
 
+MEANINGS = [" ".join(word(10 * n + k) for k in range(9)) for n in range(3)]
+SCOPES = ("one", "other")
+
+
+def tampered(dice: random.Random, served: Served, seen: dict[bytes, dict[bytes, bytes]]) -> None:
+    """One thing that who can write to Valkey may do with what they have ever seen there."""
+    admin, keys = served.admin, sorted(seen)
+    mine, theirs = dice.choice(keys), dice.choice(keys)
+    field = dice.choice((b"p", b"p", b"v", b"s", b"b", b"x"))
+    what = dice.randrange(6)
+    if what == 0 and field in seen[theirs]:
+        admin.hset(mine, field, seen[theirs][field])
+    elif what == 1:
+        admin.hset(mine, mapping=seen[theirs])
+    elif what == 2:  # an old state, for ever
+        admin.hset(mine, mapping=seen[mine])
+        admin.persist(mine)
+    elif what == 3:
+        data = bytearray(seen[mine][b"p"])
+        data[dice.randrange(len(data))] ^= dice.randrange(1, 256)
+        admin.hset(mine, "p", bytes(data))
+    elif what == 4:  # under a key that nobody has
+        admin.hset(mine[:-32] + f"{dice.randrange(16**32):032x}".encode(), mapping=seen[theirs])
+    else:
+        admin.unlink(mine)
+    for log in admin.scan_iter(f"{served.name}:log:*"):
+        noted = {key[-32:]: 2.0**51 for key in map(str.encode, served.entries())}
+        admin.zadd(log, noted | {b"~tampered": 2.0**51})
+
+
+async def test_whatever_is_moved_about_no_question_gets_another_one_s_answer(
+    either_index: Served, way: Way
+) -> None:
+    dice = random.Random(way.name + either_index.index)
+    seen: dict[bytes, dict[bytes, bytes]] = {}
+    async with cache_on(either_index, promote=True, on_error="raise") as cache:
+        for answer, ttl in (("expired", 0.02), ("good", 600)):
+            for scope in SCOPES:
+                for number, text in enumerate(MEANINGS):
+                    question = Question(text, context=scope)
+                    told = f"{answer} {scope} {number}"
+                    await way(cache.store, question, told, ttl=ttl)
+                    key = either_index.entries()
+                    seen |= {k.encode(): fields(either_index, k) for k in key}
+                    await way(cache.lookup, Question(f"{text} now", context=scope))
+            seen |= {k.encode(): fields(either_index, k) for k in either_index.entries()}
+            seen = {key: held for key, held in seen.items() if b"p" in held}
+            if ttl < 1:
+                old = dict(seen)
+                await await_until(lambda: not either_index.entries())
+        # What has expired is put back beside what is good.
+        pools, hits = (seen, {**seen, **old}), 0
+        for round_ in range(120):
+            tampered(dice, either_index, pools[round_ % 2])
+            scope, number = dice.choice(SCOPES), dice.randrange(len(MEANINGS))
+            text = MEANINGS[number] + dice.choice(("", " now", " please"))
+            found = await way(cache.lookup, Question(text, context=scope))
+            if found:
+                assert found.answer == f"good {scope} {number}"
+                hits += 1
+        assert hits > 10, "what is good is served all the while"
+        assert cache.stats().errors.get("ForgedError", 0) > 5
+
+
 async def test_encrypted_entries_show_nothing(served: Served, way: Way) -> None:
     options = {"encryption_key": KEY, "signing_key": None}
     async with cache_on(served, **options) as cache:
@@ -171,8 +238,8 @@ async def test_encrypted_entries_show_nothing(served: Served, way: Way) -> None:
         kind = served.admin.type(key)
         value = served.admin.hgetall(key) if kind == b"hash" else served.admin.zrange(key, 0, -1)
         dump += key + repr(value).encode()
-    for word in (b"secret", b"acme", b"input_tokens", SECRET.encode().hex().encode()):
-        assert word not in dump, word
+    for hidden in (b"secret", b"acme", b"input_tokens", SECRET.encode().hex().encode()):
+        assert hidden not in dump, hidden
     # Without the key not even the address is known.
     async with cache_on(served, signing_key=None) as cache:
         assert not await way(cache.lookup, question)
