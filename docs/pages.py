@@ -54,6 +54,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         markdown = to_site(markdown, f"docs/{name}", name)
     if name == "cli.md":
         return f"{markdown}\n\n{commands()}\n"
+    if name == "measured.md":
+        return f"{markdown}\n{other_reports(markdown)}\n"
     return f"{markdown}\n\n{the_rest(markdown)}\n" if name.startswith("api/") else markdown
 
 
@@ -120,6 +122,15 @@ def commands() -> str:
             "| argument | what it does |\n|---|---|\n" + "\n".join(rows)
         )
     return "\n\n".join(parts)
+
+
+def other_reports(page: str) -> str:
+    """Links to the reports that a page does not name."""
+    return "\n".join(
+        f"- [{path.read_text().split(chr(10), 1)[0].removeprefix('# ')}](benchmarks/{path.name})"
+        for path in sorted((ROOT / "benchmarks").glob("*.md"))
+        if path.name not in page
+    )
 
 
 def the_rest(page: str) -> str:
