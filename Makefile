@@ -10,7 +10,9 @@
 # make bench  what a hit costs beyond the server's own answer; writes benchmarks/RESULTS.md
 # make bench-growth  look-ups, memory and filling by the number of entries; writes
 #             benchmarks/GROWTH.md; a quarter of an hour
-# make bench-precision   wrong answers and what keeps them out; writes benchmarks/PRECISION.md
+# make bench-precision   wrong answers and what keeps them out; writes benchmarks/PRECISION.md and,
+#             by the next one, benchmarks/VERIFIED.md
+# make bench-verified   whether policy=Verified(…) keeps its bound on streams (about ten minutes)
 # make lint   ruff, mypy, and whether the package builds and its README renders
 # make docs   the documentation, into site/; a warning is an error
 
@@ -23,7 +25,7 @@ LOWEST_VENV ?= .venv-lowest
 # numpy's small products crawl with more BLAS threads than one.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-llama-index-0.12 test-llama-index-openai test-lowest soak bench bench-precision lint docs clean
+.PHONY: demo test test-llama-index-0.12 test-llama-index-openai test-lowest soak bench bench-precision bench-verified lint docs clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/semcache demo
@@ -57,7 +59,10 @@ bench: $(VENV)/.dev
 bench-growth: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.growth
 
-bench-precision: $(VENV)/.dev
+bench-verified: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.verified
+
+bench-precision: $(VENV)/.dev bench-verified
 	$(BIN)/python -m benchmarks.precision
 
 lint: $(VENV)/.dev

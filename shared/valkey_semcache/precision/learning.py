@@ -89,17 +89,19 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A threshold whose bound holds.
+    """A threshold of the sequence.
 
     Args:
         chance: Of being right, as predicted, at the threshold.
         share: Of all requests that would be served from there on.
         bound: On the share of all requests that would be answered wrongly.
+        held: Whether it is within what is allowed, there and at all thresholds before.
     """
 
     chance: float
     share: float
     bound: float
+    held: bool
 
 
 class Learned:
@@ -255,7 +257,7 @@ class Learned:
         share, mean = np.cumsum(shares), np.cumsum(shares * risks)
         grid = np.arange(_STEP, float(share[-1]) + _STEP, _STEP)
         places = np.unique(np.minimum(np.searchsorted(share, grid), len(scores) - 1))
-        self.boundary, self.table = NEVER, []
+        self.boundary, self.table, held = NEVER, [], True
         # Where hardly an error is predicted, there is nothing for a factor to correct: then the
         # share of errors among the labels is bounded itself.
         rare = float(predicted[-1]) < _LEAST_PREDICTED
@@ -266,7 +268,7 @@ class Learned:
             rate = limit / (place + 1) * float(share[place])
             scaled = limit / float(predicted[place]) * float(mean[place])
             bound = min(float(share[place]), rate if rare else scaled)
-            if bound > self.allowed or risks[place] > _MOST_RISK:
-                break
-            self.boundary = float(scores[place])
-            self.table.append(Step(1 - float(risks[place]), float(share[place]), bound))
+            held = held and bound <= self.allowed and risks[place] <= _MOST_RISK
+            if held:
+                self.boundary = float(scores[place])
+            self.table.append(Step(1 - float(risks[place]), float(share[place]), bound, held))

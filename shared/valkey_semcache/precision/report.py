@@ -11,7 +11,7 @@ from typing import Any
 
 from valkey_semcache.errors import MissingPackageError
 from valkey_semcache.precision.bounds import clopper_pearson
-from valkey_semcache.precision.learning import FEATURES, Learned
+from valkey_semcache.precision.learning import FEATURES, Learned, Step
 from valkey_semcache.shown import Shown
 
 _WIDTH = 0.05  # of a bin of similarities
@@ -56,8 +56,7 @@ class FamilyReport:
         boundary: Least probability of being right, as predicted, that is served; None while
             nothing is.
         weights: The model's, by feature; empty while there is none.
-        steps: The thresholds of the sequence that hold, from the safest on: share of requests
-            served and bound.
+        steps: The thresholds of the sequence, from the safest on.
         similarities: By range of similarity.
     """
 
@@ -71,7 +70,7 @@ class FamilyReport:
     allowed: float
     boundary: float | None
     weights: dict[str, float]
-    steps: tuple[tuple[float, float], ...]
+    steps: tuple[Step, ...]
     similarities: tuple[AtSimilarity, ...]
 
 
@@ -118,23 +117,17 @@ class Report(Shown):
         family = max(self.families, key=lambda one: one.labels, default=None)
         if family is not None:
             _draw_similarities(left, family)
-            right.plot(
-                [share for share, _ in family.steps],
-                [bound for _, bound in family.steps],
-                marker=".",
-                color="#1f4e9c",
-                label="upper bound",
-            )
+            _draw_steps(right, family.steps)
             right.axhline(family.allowed, color="#7f8c8d", linestyle=":", label="allowed now")
         right.axhline(self.max_error, color="#c0392b", linestyle="--", label="max_error")
         right.set(
             xlabel="share of requests served by meaning",
             ylabel="wrong, of all requests",
-            xlim=(0, None),
+            xlim=(0, 1),
             ylim=(0, None),
             title="How far the bound holds",
         )
-        right.set_ylim(0, 1.35 * right.get_ylim()[1])
+        right.set_ylim(0, min(right.get_ylim()[1], 6 * self.max_error))
         right.legend(frameon=False, loc="upper left")
         left.set(xlabel="similarity", ylabel="candidates compared", title="What was compared")
         if family is not None and family.similarities:
@@ -150,6 +143,19 @@ def _draw_similarities(axes: Any, family: FamilyReport) -> None:
     wide = 0.8 * _WIDTH
     axes.bar(middles, right, wide, color="#3b7dd8", label="the same answer")
     axes.bar(middles, wrong, wide, bottom=right, color="#d9822b", label="another answer")
+
+
+def _draw_steps(axes: Any, steps: Sequence[Step]) -> None:
+    shares, bounds = [step.share for step in steps], [step.bound for step in steps]
+    axes.plot(shares, bounds, color="#1f4e9c", linewidth=1, label="upper bound")
+    held = [step for step in steps if step.held]
+    axes.plot(
+        [step.share for step in held],
+        [step.bound for step in held],
+        *(".",),
+        color="#1f4e9c",
+        label="of these served",
+    )
 
 
 def _rows_of(family: FamilyReport) -> list[tuple[str, str]]:
@@ -186,7 +192,7 @@ def reported(family: str, learned: Learned, alpha: float) -> FamilyReport:
         alpha: 1 less the confidence.
     """
     labels = learned.labels
-    last = learned.table[-1] if learned.table else None
+    last = next((step for step in reversed(learned.table) if step.held), None)
     return FamilyReport(
         family=family,
         labels=len(labels),
@@ -198,7 +204,7 @@ def reported(family: str, learned: Learned, alpha: float) -> FamilyReport:
         allowed=learned.allowed,
         boundary=last.chance if last else None,
         weights=dict(zip(FEATURES, learned.weights, strict=False)),
-        steps=tuple((step.share, step.bound) for step in learned.table),
+        steps=tuple(learned.table),
         similarities=_similarities(learned, alpha),
     )
 
