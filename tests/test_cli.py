@@ -205,6 +205,18 @@ def test_what_is_done_is_told_as_json(
     assert done.told == {"cache": plain.name, "index": "flat", "entries": 1}
 
 
+def test_tune_as_json(semcache: Semcache, myapp: SimpleNamespace, tmp_path: Path) -> None:
+    myapp.cache = SemanticCache(HashingEmbedder(), "valkey://unused.invalid", guards=())
+    pairs = tmp_path / "pairs.jsonl"
+    lines = [{"a": f"{ASKED} {x}", "b": f"{REWORDED} {x}", "same": True} for x in "abcdefghij"]
+    pairs.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = semcache("tune", str(pairs), "--cache", "myapp:cache", "--precision", "0.5", "--json")
+    assert done.code == 0, done.err
+    assert (done.told["pairs"], done.told["wanted"]) == (10, 0.5)
+    row = next(row for row in done.told["rows"] if row["threshold"] == done.told["found"])
+    assert row["precision"]["count"] == row["precision"]["of"] == 10
+
+
 def test_the_demo_as_json(semcache: Semcache, tmp_path: Path) -> None:
     mine = tmp_path / "mine.txt"
     mine.write_text("How do I reset my password?\nHow can I reset my password?\n")

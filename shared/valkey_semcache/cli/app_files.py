@@ -97,6 +97,7 @@ def tune(
     ] = 0.95,
     confidence: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
     png: Annotated[Path | None, typer.Option(help="Also plot into this PNG file.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Find a similarity threshold on labelled questions, with the cache's own rules.
 
@@ -106,7 +107,7 @@ def tune(
     """
     from valkey_semcache.cli import tune
 
-    if not tune.run(pairs, cache, live, precision, confidence, png):
+    if not tune.run(pairs, cache, live, precision, confidence, png, as_json=as_json):
         raise typer.Exit(NOT_ALL)
 
 

@@ -5,6 +5,8 @@ Rule of this file: showing. What is measured, and how, is in tuning.py.
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,23 @@ def run(
     precision: float,
     confidence: float,
     png: Path | None,
+    *,
+    as_json: bool = False,
 ) -> bool:
     """Show the figures; whether a threshold for the wanted precision was found."""
     console = Console(highlight=False, soft_wrap=True)
     labelled = _live(cache, live, console) if pairs is None else read(pairs)
     tuning = tune(labelled, _cache(cache), confidence)
-    console.print(_table(tuning))
+    found = tuning.threshold_for(precision)
     if png is not None:
         tuning.plot().savefig(png, dpi=110)
+    if as_json:
+        told = {**asdict(tuning), "wanted": precision, "found": found}
+        print(json.dumps(told, indent=2))  # noqa: T201 - not for rich to wrap
+        return found is not None
+    console.print(_table(tuning))
+    if png is not None:
         console.print(f"Plotted in {png}.")
-    found = tuning.threshold_for(precision)
     console.print(_advice(tuning, precision, found))
     return found is not None
 
