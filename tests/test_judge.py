@@ -151,12 +151,13 @@ async def test_only_what_lies_between_the_two_bounds_is_judged(make: Make, way: 
 async def test_at_the_ends_of_the_scale(make: Make, way: Way, threshold: float) -> None:
     judge = Recorder(lambda stored: False)
     # A word's case makes no difference to the embedder: the vectors are equal.
-    cache = make(judge, similarity_threshold=0)
+    cache = make(judge, similarity_threshold=threshold)
     cache.store(STORED, "x")
-    assert (await way(cache.lookup, STORED.upper(), similarity_threshold=threshold)).tier
-    assert judge.cases == [], "equal vectors are not judged"
-    miss = await way(cache.lookup, ASKED, similarity_threshold=threshold)
+    assert (await way(cache.lookup, STORED.upper())).reason == "judged", "equal vectors are judged"
+    miss = await way(cache.lookup, ASKED)
     assert miss.reason == ("judged" if threshold == 0 else "below_threshold")
+    trusting = make(judge, similarity_threshold=0, judge_below=0.999)
+    assert (await way(trusting.lookup, STORED.upper())).tier == "semantic"
 
 
 # Deadlines and errors
@@ -434,7 +435,11 @@ async def test_an_async_judge_that_asks_the_cache_is_not_answered_by_it(
 
 async def test_a_thousand_look_ups_with_a_judge_that_hangs_all_end_in_time(plain: Served) -> None:
     free = threading.Event()
-    options = plain.options | {"similarity_threshold": 0.7, "timeout": 20.0}
+    options = plain.options | {
+        "similarity_threshold": 0.7,
+        "timeout": 20.0,
+        "connect_timeout": 20.0,
+    }
     async with SemanticCache(
         HashingEmbedder(), judge=lambda *case: free.wait(60), judge_timeout=0.2, **options
     ) as cache:
@@ -453,7 +458,11 @@ async def test_hundreds_of_look_ups_with_a_slow_async_judge_all_hit(plain: Serve
         await asyncio.sleep(0.1)
         return True
 
-    options = plain.options | {"similarity_threshold": 0.7, "timeout": 20.0}
+    options = plain.options | {
+        "similarity_threshold": 0.7,
+        "timeout": 20.0,
+        "connect_timeout": 20.0,
+    }
     async with SemanticCache(HashingEmbedder(), judge=slow, judge_timeout=10, **options) as cache:
         await cache.astore(STORED, "x")
         assert all(await asyncio.gather(*(cache.alookup(ASKED) for _ in range(300))))

@@ -138,8 +138,8 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
             True, False, or None if it cannot tell, sync or async; or one of
             `valkey_semcache.precision.judges`. Only True is a hit. At most three candidates are
             judged in one look-up.
-        judge_below: Similarity from which on the judge is not asked; 1 asks about all but equal
-            vectors.
+        judge_below: Similarity from which on the judge is not asked; 1 asks about all, equal
+            vectors too: models truncate, and take unknown words for one.
         judge_timeout: Seconds to wait for a verdict; what takes longer is a miss.
         policy: `Verified(max_error=0.01)` learns from the answers themselves how far down another
             wording may be served, and keeps the share of wrong answers within that bound. It goes

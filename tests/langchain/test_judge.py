@@ -178,6 +178,12 @@ def test_a_model_is_not_shown(openai: OpenAIServer) -> None:
     assert repr(judge) == "LLMJudge(ChatOpenAI)"
 
 
+def test_what_no_client_can_send_is_replaced(openai: OpenAIServer) -> None:
+    judge = LLMJudge(chat_model(openai, model="says-yes"))
+    assert judge.judge("half a \ud83d pair", "b", "c") is True
+    assert '"half a ? pair"' in judged(openai)[0]
+
+
 def test_chains_and_models_of_plain_text_are_read(openai: OpenAIServer) -> None:
     chain = chat_model(openai, model="says-no") | StrOutputParser()
     assert LLMJudge(chain).judge("a", "b", "c") is False

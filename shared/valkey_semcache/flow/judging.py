@@ -56,7 +56,8 @@ class Hearing:
             candidate: Whose similarity reaches the threshold.
             envelope: The candidate's.
         """
-        if candidate.similarity >= self._judging.below - TOLERANCE:
+        below = self._judging.below
+        if below < 1 and candidate.similarity >= below - TOLERANCE:
             return None
         if candidate.key in self._refused:
             return self._refused[candidate.key]

@@ -180,8 +180,9 @@ def _unheard() -> dict[str, Any]:
 
 
 def _said(text: str) -> str:
-    """A text as JSON, which no quotation mark or line in it ends."""
-    return json.dumps(text, ensure_ascii=False)
+    """A text as JSON, which no quotation mark or line in it ends; without lone surrogates, which no
+    client can send."""
+    return json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)
 
 
 def _checked_prompt(prompt: str | None) -> str:

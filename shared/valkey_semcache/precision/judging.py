@@ -39,7 +39,8 @@ class Judging:
 
     Args:
         judge: The app's, in any of the forms of `Judge`.
-        below: Candidates of this similarity or more are not judged.
+        below: Candidates of this similarity or more are not judged; at 1 all are, since vectors can
+            be equal where words are not: models truncate, and take unknown words for one.
         seconds: How long to wait for a verdict.
         failed: Told of each `JudgeError`; may raise it.
     """
@@ -193,7 +194,7 @@ def checked_judge(
             f"judge={named(judge)} and store_questions=False exclude each other: a judge reads the "
             "stored question. Keep the questions, or give no judge."
         )
-    if threshold is not None and below <= threshold:
+    if threshold is not None and below <= threshold and below < 1:
         raise ConfigurationError(
             f"judge_below={below} and similarity_threshold={threshold} leave the judge nothing: "
             "it is asked about similarities from the threshold on and below judge_below."
