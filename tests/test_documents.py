@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import typer.main
 from readme_renderer import markdown
 
+from valkey_semcache import SemanticCache
 from valkey_semcache.cli.app import app
 from valkey_semcache.offline import MiniLM
 
@@ -180,3 +182,23 @@ def test_every_metric_has_its_line() -> None:
     made = set(re.findall(r'(?:counter|seconds|gauge)\(\s*"(semcache[\w.]+)"', source))
     assert len(made) > 10
     assert set(re.findall(r"^\| `(semcache\.[\w.]+)`", page, re.MULTILINE)) == made
+
+
+def test_what_replaces_another_caches_arguments_is_there() -> None:
+    from langchain_valkey_semcache import ValkeySemanticCache
+    from llama_index_valkey_semcache import SemanticCacheLLM
+
+    ours = (SemanticCache, ValkeySemanticCache, SemanticCacheLLM)
+    calls = [*ours, *(getattr(kind, name) for kind in ours for name in dir(kind) if name[0] != "_")]
+    names = {name for call in calls if callable(call) for name in signature(call).parameters}
+    section = (ROOT / "README.md").read_text().split("\n## Coming from another cache\n")[1]
+    cells = re.findall(r"^\| .* \| (.*) \|$", section.split("\n## ")[0], re.MULTILINE)
+    assert len(cells) > 40
+    for cell in cells:
+        for code in re.findall(r"`([^`]+)`", cell):
+            assert {*re.findall(r"\b(\w+)=", code)} <= names | {"cache"}, code
+            for method in re.findall(r"^(\w+)\(", code):
+                assert any(hasattr(kind, method) for kind in ours) or method in OTHERS, code
+
+
+OTHERS = {"LocalTier", "ValkeySemanticCache", "embed", "aembed"}
