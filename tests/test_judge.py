@@ -221,7 +221,7 @@ async def test_a_judge_that_fails_raises_where_errors_are_wanted(make: Make, way
         await way(cache.lookup, ASKED)
 
 
-@pytest.mark.parametrize("odd", [1, 0, 0.9, float("nan"), "yes", "", [True], object()])
+@pytest.mark.parametrize("odd", [1, 0.9, float("nan"), "yes", [True]])
 async def test_what_is_no_verdict_is_no_hit(make: Make, way: Way, odd: Any) -> None:
     cache = make(Recorder(lambda stored: odd))
     cache.store(STORED, "x")

@@ -93,8 +93,15 @@ async def test_all_else_is_no_answer(
         assert caplog.text.count(f"neither yes nor no but something of {len(says)} char") == 1
 
 
-@pytest.mark.parametrize("prompt", [None, ONE_LINE, LIKE_A_QUESTION])
-@pytest.mark.parametrize("by", ["the global cache", "cached()", "its own"])
+@pytest.mark.parametrize(
+    ("by", "prompt"),
+    [
+        ("the global cache", None),
+        ("the global cache", LIKE_A_QUESTION),
+        ("cached()", ONE_LINE),
+        ("its own", LIKE_A_QUESTION),
+    ],
+)
 async def test_the_judges_own_calls_are_neither_answered_nor_stored_by_the_cache(
     openai: OpenAIServer, make: Make, way: Way, prompt: str | None, by: str
 ) -> None:
