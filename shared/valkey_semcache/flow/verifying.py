@@ -225,11 +225,11 @@ class Verifying:
             served, fresh = text_of(codec, stored.content), text_of(codec, content)
         except UnreadableError:
             return None
-        if self._judging is not None:
-            return (yield from self._judged(address.text, served, fresh))
         texts = [normalised(served), normalised(fresh)]
         if texts[0] == texts[1]:
-            return bool(texts[0])
+            return bool(texts[0])  # without text they differ in what is no text
+        if self._judging is not None:
+            return (yield from self._judged(address.text, served, fresh))
         if self.policy.bar is None or not all(texts):
             return False
         self._counters.count("embeddings", "", 2)
