@@ -97,7 +97,7 @@ async def test_a_full_server_that_evicts_nothing_refuses_stores_and_is_still_rea
 ) -> None:
     args = ["--maxmemory", "6mb", "--maxmemory-policy", "noeviction"]
     with PlainValkey(args) as server:
-        async with cache_at(server.url, index="flat") as cache:
+        async with cache_at(server.url, index="flat", fleet_stats=False) as cache:
             assert await way(cache.store, ASKED, "x") is True
             stored = [await way(cache.store, question(n), LONG) for n in range(400)]
             assert stored[:50] == [True] * 50

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ logger = logging.getLogger("valkey_semcache")
 _QUIET_SECONDS = 60.0
 _MODELS = 200  # names that look-ups are counted by
 _OTHERS = "(others)"
+_TAKEN = 1000  # look-ups put down before they are added up
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ class Counters:
         self._saved: dict[str, Counter[str]] = {}  # by model
         self._looked_up: dict[str, Counter[str]] = {}  # by model
         self._seconds: dict[str, Counter[int]] = {}  # by tier, and "miss"
+        self._taken: deque[tuple[str, str, float | None]] = deque()
         self.on_failure: Callable[[str, BaseException], None] | None = None
         self._warned: dict[str, float] = {}
 
@@ -196,7 +198,16 @@ class Counters:
 
     def timed(self, model: str, kind: str, seconds: float | None) -> None:
         """A look-up for a model ended as `kind`, a tier or "miss", after so many seconds."""
-        with self._lock:
+        # Put down here, which takes no lock, and added up when somebody looks.
+        self._taken.append((model, kind, seconds))
+        if len(self._taken) > _TAKEN:
+            with self._lock:
+                self._add_up()
+
+    def _add_up(self) -> None:
+        """Add up what look-ups have put down. The lock is held."""
+        while self._taken:
+            model, kind, seconds = self._taken.popleft()
             counter = self._looked_up.get(model)
             if counter is None:
                 # Models are few; names that are made up for each call are not kept apart.
@@ -204,10 +215,7 @@ class Counters:
                 counter = self._looked_up.setdefault(name, Counter())
             counter[kind] += 1
             if seconds is not None:
-                taken = self._seconds.get(kind)
-                if taken is None:
-                    taken = self._seconds[kind] = Counter()
-                taken[bucket(seconds)] += 1
+                self._seconds.setdefault(kind, Counter())[bucket(seconds)] += 1
 
     def failed(self, doing: str, error: BaseException) -> None:
         """Something went wrong while `doing`; the app goes on without the cache."""
@@ -238,6 +246,7 @@ class Counters:
             locked: False in a child just forked, where another thread's lock never comes free.
         """
         with self._lock if locked else nullcontext():
+            self._add_up()
             flat = {
                 f"{what}|{model_name(kind) if what == 'priced' else kind}": number
                 for what, counter in self._counts.items()
@@ -258,6 +267,7 @@ class Counters:
         with self._lock:
             counts = {name: dict(counter) for name, counter in self._counts.items()}
             saved = {model: Counter(tokens) for model, tokens in self._saved.items()}
+            self._add_up()
             looked_up = {model: dict(counter) for model, counter in self._looked_up.items()}
             seconds = {kind: dict(counter) for kind, counter in self._seconds.items()}
         return Stats(

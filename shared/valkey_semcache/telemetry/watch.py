@@ -65,34 +65,41 @@ class Watch:
         self._instruments = instruments
         self._reporter = reporter
         self._quiet = on_event is None and instruments is None
+        self._timed = counters.timed
         counters.on_failure = self.failed
         breaker.on_change = self.breaker
 
     # Calls that pass through
 
-    def lookup(self, look: Callable[..., Outcome], question: Asked, *how: Any) -> Outcome:
-        """A look-up by `look(question, *how)`."""
+    def lookup(
+        self, look: Callable[..., Outcome], question: Asked, codec: Any, threshold: float | None
+    ) -> Outcome:
+        """A look-up by `look(question, codec, threshold)`."""
         if self._quiet and collected.get() is None:
             begun = perf_counter()
-            outcome = look(question, *how)
+            outcome = look(question, codec, threshold)
             self._took(_model(question), outcome, perf_counter() - begun)
             return outcome
         with self._call("lookup", _model(question)) as call:
-            outcome = look(question, *how)
+            outcome = look(question, codec, threshold)
             self._looked_up(call, question, outcome)
         return outcome
 
     async def alookup(
-        self, look: Callable[..., Awaitable[Outcome]], question: Asked, *how: Any
+        self,
+        look: Callable[..., Awaitable[Outcome]],
+        question: Asked,
+        codec: Any,
+        threshold: float | None,
     ) -> Outcome:
         """The same, to be awaited."""
         if self._quiet and collected.get() is None:
             begun = perf_counter()
-            outcome = await look(question, *how)
+            outcome = await look(question, codec, threshold)
             self._took(_model(question), outcome, perf_counter() - begun)
             return outcome
         with self._call("lookup", _model(question)) as call:
-            outcome = await look(question, *how)
+            outcome = await look(question, codec, threshold)
             self._looked_up(call, question, outcome)
         return outcome
 
@@ -266,14 +273,14 @@ class Watch:
 
     def _took(self, model: str, outcome: Outcome, seconds: float | None) -> None:
         if isinstance(outcome, Hit):
-            kind: str = outcome.tier
+            self._timed(model, outcome.tier, seconds)
         elif at_work.get():
             return  # what a judge asks is no look-up of the app's
         else:
-            kind = "miss"
-        self._counters.timed(model, kind, seconds)
-        if self._reporter is not None and not self._reporter.marked:
-            self._reporter.mark()
+            self._timed(model, "miss", seconds)
+        reporter = self._reporter
+        if reporter is not None and not reporter.marked:
+            reporter.mark()
 
     def _mark(self) -> None:
         if self._reporter is not None and not self._reporter.marked:
