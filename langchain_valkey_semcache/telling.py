@@ -73,7 +73,7 @@ def passed_on(core: SemanticCache) -> Iterator[None]:
         try:
             yield
         finally:
-            for event in events:
+            for event in tuple(events):  # what a listener brings about is not told it again
                 name, data = _translated(event)
                 try:
                     if run is None:
@@ -97,7 +97,7 @@ async def apassed_on(core: SemanticCache) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            for event in events:
+            for event in tuple(events):  # what a listener brings about is not told it again
                 name, data = _translated(event)
                 try:
                     if run is None:

@@ -155,7 +155,7 @@ def passed_on(cache: SemanticCache) -> Iterator[None]:
         try:
             yield
         finally:
-            for event in events:
+            for event in tuple(events):  # what a listener brings about is not told it again
                 dispatcher.event(_translated(event))
 
 
