@@ -12,7 +12,7 @@
 #             benchmarks/GROWTH.md; a quarter of an hour
 # make bench-precision   wrong answers and what keeps them out; writes benchmarks/PRECISION.md and,
 #             by the next one, benchmarks/VERIFIED.md
-# make bench-verified   whether policy=Verified(…) keeps its bound on streams (about ten minutes)
+# make bench-verified   whether policy=Verified(…) keeps its bound on streams (about five minutes)
 # make lint   ruff, mypy, and whether the package builds and its README renders
 # make docs   the documentation, into site/; a warning is an error
 
