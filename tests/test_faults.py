@@ -120,6 +120,10 @@ async def test_a_cancelled_look_up_leaves_the_connection_in_order(own: PlainValk
                     assert outcome.answer == question
 
 
+# Of a connection that is cancelled while it connects valkey-py drops the writer, closing it but not
+# to the end; from Python 3.13 on the writer says so.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_cancelled_task_ends(either_index: Served) -> None:
     """Whatever a look-up or a store is just waiting for, a cancellation is not swallowed by it."""
     embedder = HashingEmbedder()
