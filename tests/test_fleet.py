@@ -60,6 +60,8 @@ async def test_figures_of_several_processes_add_up(served: Served, way: Way) -> 
         empty = await way(one.fleet_stats)
         assert (empty.lookups, empty.hit_rate, empty.since, empty.processes) == (0, 0.0, None, 0)
         await work(way, one)
+        assert one._reporter is not None
+        await asyncio.to_thread(one._reporter.flush)  # what is told once is not told again
         await way(other.lookup, asked(ASKED))
     async with cache_on(served) as reader:
         for minutes in (None, 1, 5, 120):

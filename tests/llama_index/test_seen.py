@@ -17,6 +17,8 @@ from llama_index.core.instrumentation.events import llm as llm_events
 from llama_index.core.schema import TextNode
 
 from llama_index_valkey_semcache import (
+    SemanticCacheBreakerEvent,
+    SemanticCacheErrorEvent,
     SemanticCacheHitEvent,
     SemanticCacheLLM,
     SemanticCacheMissEvent,
@@ -26,7 +28,7 @@ from llama_index_valkey_semcache import (
 from llama_index_valkey_semcache import events as ours
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
-from tests.llama_index.models import STREAMS_OBJECTS, EchoLLM
+from tests.llama_index.models import STREAMS_OBJECTS, EchoLLM, HashingEmbedding
 from tests.llama_index.test_structured import Said
 from tests.servers import Served
 from valkey_semcache import SemanticCache
@@ -115,6 +117,26 @@ async def test_events_tell_of_hits_misses_and_stores(
     assert hit.usage == {"input_tokens": 4, "output_tokens": 2}
     assert hit.span_id.startswith("SemanticCacheLLM.")
     assert hit.model_dump()["class_name"] == "SemanticCacheHitEvent"
+    for event in (miss, store, hit):
+        assert event.index == "flat"
+        assert event.model == EchoLLM().metadata.model_name
+        assert event.seconds > 0
+
+
+async def test_events_tell_of_errors(plain: Served, way: Way, listening: Listening) -> None:
+    cache = ValkeySemanticCache(HashingEmbedding(), "valkey://127.0.0.1:1", fleet_stats=False)
+    llm = SemanticCacheLLM(EchoLLM(), cache)
+    for _ in range(5):
+        await way(llm.complete, ASKED)
+    errors = listening.of(SemanticCacheErrorEvent)
+    assert {(e.doing, e.kind) for e in errors} == {
+        ("a look-up", "ServerUnreachableError"),
+        ("a store", "ServerUnreachableError"),
+    }
+    (opened,) = listening.of(SemanticCacheBreakerEvent)
+    assert opened.state == "open"
+    stores = listening.of(SemanticCacheStoreEvent)
+    assert {(s.stored, s.reason) for s in stores} == {(False, "the cache failed")}
 
 
 async def test_events_tell_why_nothing_was_stored(
