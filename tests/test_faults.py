@@ -405,7 +405,8 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(plain: Served
 
 async def test_many_starting_at_once_make_one_index(searching: Served) -> None:
     assert searching.standin is not None
-    caches = [SemanticCache(HashingEmbedder(), **searching.options) for _ in range(200)]
+    options = searching.options | {"connect_timeout": 20.0}
+    caches = [SemanticCache(HashingEmbedder(), **options) for _ in range(200)]
     await asyncio.gather(*(c.astore(Question(ASKED, str(n)), "x") for n, c in enumerate(caches)))
     assert all(not c.stats().errors for c in caches)
     names = [n for n in searching.standin.indexes() if n.startswith(searching.name)]
