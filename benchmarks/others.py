@@ -213,7 +213,7 @@ def page(told: Row) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--entries", type=int, default=10_000)
+    parser.add_argument("--entries", type=int, default=5_000)
     parser.add_argument("--times", type=int, default=500)
     parser.add_argument("--name", default="OTHERS")
     options = parser.parse_args()
