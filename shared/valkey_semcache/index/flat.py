@@ -135,11 +135,17 @@ class FlatIndex:
         # The entry at `version` itself comes again, to show that the log goes on from there.
         fresh = [(m.decode(), v) for m, v in entries[:-1] if v > version]
         fresh = fresh[-self._views.max_rows :]
-        vectors = yield from self._vectors(scope, [digest for digest, _ in fresh])
-        if not view.apply(token, version, newest, vectors):
-            yield from self._sync(scope, view)
-            return
-        dead = [(digest, v) for digest, v in fresh if digest not in vectors]
+        dead: list[tuple[str, int]] = []
+        # Piece by piece, so that no vector is long in memory twice.
+        for start in range(0, len(fresh), _BATCH) or (0,):
+            piece, rest = fresh[start : start + _BATCH], fresh[start + _BATCH :]
+            vectors = yield from self._vectors(scope, [digest for digest, _ in piece])
+            upto = piece[-1][1] if rest else newest
+            if not view.apply(token, version, upto, vectors, expecting=len(rest)):
+                yield from self._sync(scope, view)
+                return
+            version = upto
+            dead += [(digest, v) for digest, v in piece if digest not in vectors]
         if len(dead) >= max(_TIDY_AT, view.size // 4):
             yield from self._tidy(log, dead)
         if view.due():

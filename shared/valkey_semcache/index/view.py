@@ -65,11 +65,20 @@ class View:
         with self._lock:
             self._reset()
 
-    def apply(self, token: bytes, since: int, version: int, vectors: Mapping[str, Vector]) -> bool:
+    def apply(
+        self,
+        token: bytes,
+        since: int,
+        version: int,
+        vectors: Mapping[str, Vector],
+        *,
+        expecting: int = 0,
+    ) -> bool:
         """Take over what was read of the log after `since` (0 for all of it) up to `version`.
 
         False, and nothing is taken, if the copy does not reach up to `since` any more: another
-        thread has begun it anew meanwhile.
+        thread has begun it anew meanwhile. Room is made at once for `expecting`
+        more rows, which follow.
         """
         with self._lock:
             if since and (self._token != token or self._version < since):
@@ -78,7 +87,7 @@ class View:
                 self._reset()
                 self._token = token
             self._version = max(self._version, version)
-            self._reserve(len(vectors))
+            self._reserve(len(vectors) + expecting)
             for digest, vector in vectors.items():
                 self._put(digest, vector)
             return True
