@@ -66,8 +66,8 @@ async def test_what_cannot_be_warmed_is_refused(plain: Served, way: Way) -> None
         with pytest.raises(ConfigurationError, match="no answer"):
             await way(cache.warm, SemanticCacheLLM(CountingLLM(), cache), [{"question": "a"}])
         llm = SemanticCacheLLM(CountingLLM(), cache)
+        row = {"question": "a", "answer": "x", "system": "y"}
         with pytest.raises(ConfigurationError, match="no place for one"):
-            row = {"question": "a", "answer": "x", "system": "y"}
             await way(cache.warm, llm, [row], by="complete")
         with pytest.raises(ConfigurationError, match="by='predict' is not allowed"):
             await way(cache.warm, llm, [("a", "x")], by="predict")
