@@ -5,7 +5,7 @@
 # make test-llama-index-openai   the LlamaIndex adapter with LlamaIndex's own client of OpenAI, in
 #             an environment of its own
 # make test-lowest   most of the suite with the oldest release of every dependency that is asked
-#             for, in environments of their own; five minutes
+#             for, in environments of their own; six minutes
 # make soak   faults for eight minutes; writes benchmarks/RELIABILITY.md
 # make bench  what a hit costs beyond the server's own answer; writes benchmarks/RESULTS.md
 # make bench-growth  look-ups, memory and filling by the number of entries; writes
@@ -43,7 +43,8 @@ test-llama-index-openai: $(OPENAI_VENV)/.ready
 LOWEST_OUT := $(addprefix tests/test_,demo documents embedded embedded_shared examples isolation notebooks package readme)
 LOWEST_TESTS := $(filter-out $(LOWEST_OUT:=.py),$(wildcard tests/test_*.py))
 # Agents need LangChain itself, which asks for a later langchain-core than the cache does.
-AGENTS_TESTS := $(addprefix tests/langchain/test_,middleware.py middleware_calls.py streaming_events.py)
+AGENTS_TESTS := $(addprefix tests/langchain/test_,events.py given_back.py middleware.py middleware_calls.py \
+	streaming_events.py)
 
 test-lowest: $(LOWEST_VENV)/.ready
 	$(LOWEST_VENV)/bin/python -m pytest -q -n 4 --dist worksteal -W ignore::DeprecationWarning \
