@@ -133,8 +133,8 @@ class FlatIndex:
             token = entries[-1][0]
         newest = entries[-1][1]
         # The entry at `version` itself comes again, to show that the log goes on from there.
-        fresh = [(m.decode(), v) for m, v in entries[:-1] if v > version]
-        fresh = fresh[-self._views.max_rows :]
+        entries = entries[-1 - self._views.max_rows : -1]
+        fresh = [(member.decode(), v) for member, v in entries if v > version]
         dead: list[tuple[str, int]] = []
         # Piece by piece, so that no vector is long in memory twice.
         for start in range(0, len(fresh), _BATCH) or (0,):
