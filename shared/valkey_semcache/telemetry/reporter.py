@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from weakref import WeakSet
 
 from valkey_semcache.drive import Drive
-from valkey_semcache.errors import ConfigurationError, SemcacheError
+from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.stats import Counters
 from valkey_semcache.telemetry.fleet import add_figures
@@ -102,13 +102,13 @@ class Reporter:
                 return
             try:
                 self._drive.run(add_figures(self._name, _process(), added))
-            except SemcacheError as error:
+            except Exception as error:  # noqa: BLE001 - a provider of credentials may raise anything
                 # What was not answered may have been done: it is then counted twice.
                 self._failed(error)
             else:
                 self._told = figures
 
-    def _failed(self, error: SemcacheError) -> None:
+    def _failed(self, error: Exception) -> None:
         self._refused = isinstance(error, ConfigurationError) or "permission" in str(error).lower()
         what = "are not kept by this process" if self._refused else "wait for the next write"
         self._counters.warn(
