@@ -65,7 +65,10 @@ class Filled:
         self.name = f"speed-{uuid.uuid4().hex[:8]}"
         self.bare = valkey.Valkey.from_url(url, **LIMITS)
         self.hearing = Hearing.from_url(url)
-        self.cache, self.heard = self.made(url=url), self.made(client=self.hearing)
+        self.cache, self.heard = (
+            self.made(url=url),
+            self.made(client=self.hearing, fleet_stats=False),
+        )
         for number in track(range(count), description=f"filling {count:,}, {index}"):
             self.cache.update(prompt(number, asked(number), scopes), LLM_STRING, answer(number))
         assert self.cache.stats().stored == count
@@ -244,6 +247,7 @@ class Filled:
         return told if embeddings is None else told | {"embeddings": embeddings / self.times}
 
     def close(self) -> None:
+        self.heard.close()
         self.cache.clear()
         self.cache.close()
         self.bare.close()
