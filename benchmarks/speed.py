@@ -120,8 +120,8 @@ def page(facts: Row, rows: Row) -> str:
         "cache's default options. Times from the prompt's string to the list of generations, "
         "beside the bare client (`valkey-py` with `libvalkey`, the same time limits) sending the "
         "same commands with ready-made vectors and decoding nothing, in turns in one run, each "
-        "call on another question, whose prompt LangChain writes in between. Medians in µs, 95th percentiles in "
-        "brackets; CPU is this process's own. Made by `make bench`.",
+        "call on another question, whose prompt LangChain writes in between. Medians in µs, 95th "
+        "percentiles in brackets; CPU is this process's own. Made by `make bench`.",
         "",
         "| what | at most | beyond, wall | beyond, CPU | bare, wall | bare, CPU | ours, wall | "
         "ours, CPU | on the wire; embeddings |",
