@@ -24,6 +24,12 @@ OPENAI_VENV ?= .venv-llama-index-openai
 LOWEST_VENV ?= .venv-lowest
 # numpy's small products crawl with more BLAS threads than one.
 export OPENBLAS_NUM_THREADS ?= 1
+# Each worker would rewrite and compile every test module again.
+unexport PYTHONDONTWRITEBYTECODE
+# Only what the suite uses: others that come along double the time in which tests are collected.
+# The last two are what langchain-tests needs.
+PLUGINS := xdist pytest_asyncio.plugin nbmake.pytest_plugin _hypothesis_pytestplugin \
+	pytest_benchmark.plugin pytest_recording.plugin
 
 .PHONY: demo test test-llama-index-0.12 test-llama-index-openai test-lowest soak bench bench-precision bench-verified lint docs clean
 
@@ -31,7 +37,8 @@ demo: $(VENV)/.demo
 	@$(BIN)/semcache demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 4 --dist worksteal --nbmake --nbmake-timeout=120
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest $(addprefix -p ,$(PLUGINS)) \
+		-q -n 4 --dist worksteal --nbmake --nbmake-timeout=120
 
 test-llama-index-0.12: $(OLDEST_VENV)/.ready
 	$(OLDEST_VENV)/bin/python -m pytest -q -n 4 --dist worksteal -W ignore::DeprecationWarning tests/llama_index

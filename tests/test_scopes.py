@@ -41,12 +41,13 @@ async def test_ten_thousand_pairs_of_llm_strings_never_meet(either_index: Served
     options = either_index.options | {"similarity_threshold": 0, "on_error": "raise"}
     pairs = random_pairs(random.Random(20_000), PAIRS)
     with SemanticCache(embedder, **options) as cache:
-        for one, _ in pairs:
-            cache.store(Question("asked", identity=one), one)
-        for one, other in pairs:
-            assert not cache.lookup(Question("asked in other words", identity=other))
-            if one.startswith("a"):
-                assert cache.lookup(Question("asked in other words", identity=one)).answer == one
+        stored = cache.store_many([(Question("asked", identity=one), one) for one, _ in pairs])
+        assert all(stored)
+        asked = "asked in other words"
+        assert not any(cache.lookup_many([Question(asked, identity=other) for _, other in pairs]))
+        same = [one for one, _ in pairs if one.startswith("a")]
+        hits = cache.lookup_many([Question(asked, identity=one) for one in same])
+        assert [hit.answer for hit in hits] == same
 
 
 @pytest.mark.parametrize("part", ["identity", "context", "namespace"])
