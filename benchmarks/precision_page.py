@@ -42,6 +42,9 @@ def page(facts: dict[str, Any]) -> str:
         parts.append(_gptcache(facts["gptcache"]))
     if "banking77" in facts:
         parts.append(_banking(facts["banking77"]))
+    parts.append(
+        "Streams, and `policy=Verified(…)` at 0.5, 1, 2 and 5%, are in [VERIFIED.md](VERIFIED.md)."
+    )
     return "\n\n".join(parts) + "\n"
 
 
