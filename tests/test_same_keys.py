@@ -69,14 +69,14 @@ def contend(url: str, index: Any, name: str, who: str) -> list[str]:
 
     async def all_tasks() -> None:
         await asyncio.gather(*(awork(f"{who}task{n}") for n in range(WORKERS)))
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
         await cache.aclose()
 
     threads = [threading.Thread(target=work, args=(f"{who}thread{n}",)) for n in range(WORKERS)]
     for thread in threads:
         thread.start()
     asyncio.run(all_tasks())
-    for thread in threads:
-        thread.join()
     return wrong + [f"counted: {kind}" for kind in cache.stats().errors]
 
 
