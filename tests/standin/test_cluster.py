@@ -28,7 +28,7 @@ def clients(cluster: Cluster) -> Iterator[list[RawClient]]:
     try:
         for client in made:
             client("FLUSHALL")
-        assert waits_for(lambda: all([has_no_index(client) for client in made]))
+        assert waits_for(lambda: all(map(has_no_index, made)))
     finally:
         for client in made:
             client.close()
