@@ -9,7 +9,6 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -25,8 +24,8 @@ SCOPES = 5
 AT_ONCE = 4
 MOST = 1000  # stores and look-ups, together
 SLOTS_MOVED = 20
-# Before 6.2 valkey-py gives up a call now and then while a replica takes over: a miss, and counted.
-AT_EASE = tuple(map(int, version("valkey").split(".")[:2])) >= (6, 2)
+GIVEN_UP = 3
+"""Calls that valkey-py may give up while a replica takes over as planned: misses, and counted."""
 
 
 @pytest.fixture(scope="module", params=["flat", "search"])
@@ -141,8 +140,8 @@ async def test_nothing_is_lost_that_the_servers_kept(whole: Cluster) -> None:
             source, target = whole.primaries()[:2]
             for key in whole.keys_on(source, "semcache:*")[:SLOTS_MOVED]:
                 whole.move_slot(whole.slot_of(key), source, target)
-            if AT_EASE:
-                assert writer.stats().errors == reader.stats().errors == {}, "planned changes"
+            errors = [*writer.stats().errors.values(), *reader.stats().errors.values()]
+            assert sum(errors) <= GIVEN_UP, "planned changes"
             safe.update(work.stored)
             whole.replicate()
             whole.kill(whole.primaries()[1])
