@@ -180,7 +180,7 @@ async def test_many_tasks_at_once(make: Make) -> None:
     assert all(await asyncio.gather(*(work(number) for number in range(60))))
 
 
-@pytest.fixture(scope="module", params=[None, "1.2.1"], ids=["flat", "1.2.1"])
+@pytest.fixture(scope="module", params=[None, "1.0.2", "1.2.1"], ids=["flat", "1.0.2", "1.2.1"])
 def mortal(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster of this module's own, whose nodes may be killed, for each index."""
     with Cluster(request.param, node_timeout=500) as cluster:
