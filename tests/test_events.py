@@ -106,7 +106,7 @@ async def test_errors_and_the_breaker_are_told(plain: Served, way: Way) -> None:
     assert (miss.reason, miss.error) == ("error", "ServerUnreachableError")
     assert len(errors) == 8, "an error and a miss each"
     cache._server._url = f"valkey://127.0.0.1:{where}"
-    cache._server._client = None
+    cache._server._line = None
     cache._server.breaker._retry_at = 0.0
     await way(cache.lookup, ASKED)
     assert BreakerEvent("closed", "semcache") in told

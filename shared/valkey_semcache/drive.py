@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
@@ -21,23 +21,16 @@ from valkey_semcache.flow.operations import (
     EmbedMany,
     Flow,
     Judge,
-    JudgeMany,
     Nodes,
     Operation,
+    Pipeline,
     Script,
     Settle,
     Sleep,
 )
 from valkey_semcache.gathering import Gathering
-from valkey_semcache.server.asking import Asked
-from valkey_semcache.server.cluster import (
-    anodes_of,
-    drop_connections,
-    is_cluster_client,
-    lost_in_cluster,
-    nodes_of,
-)
-from valkey_semcache.server.connect import Server, decodes
+from valkey_semcache.server.cluster import lost_in_cluster
+from valkey_semcache.server.connect import AsyncLine, Line, Server
 from valkey_semcache.server.settling import Settling
 
 T = TypeVar("T")
@@ -59,7 +52,6 @@ class Drive:
         self.server = server
         self.embedding = embedding
         self._gathering = Gathering(embedding, batch_window) if batch_window else None
-        self._asked = Asked()
         self._settling = Settling()
 
     def run(self, flow: Flow[T]) -> T:
@@ -100,9 +92,10 @@ class Drive:
             result: T = stop.value
             return result
 
-    def _do(self, operation: Operation, *, again: bool = True) -> Any:
-        """Carry one operation out. What fails because a cluster was just looked up anew is done
-        once more: no operation of a flow does harm by being done twice."""
+    def _do(self, operation: Operation) -> Any:
+        """Carry one operation out."""
+        if isinstance(operation, Command | Script | Pipeline | Nodes):
+            return self._asked(operation)
         if isinstance(operation, Embed):
             return self.embedding.vector(operation.text)
         if isinstance(operation, EmbedMany):
@@ -113,51 +106,12 @@ class Drive:
             return self._settling.register(operation)
         if isinstance(operation, Judge):
             return operation.by.ask(*operation.case)
-        if isinstance(operation, JudgeMany):
-            return operation.by.ask_many(operation.cases)
-        self._admit()
-        client = None
-        try:
-            client = self.server.client()
-            never_decode = {"NEVER_DECODE": True} if decodes(client) else {}
-            if isinstance(operation, Command):
-                node = operation.node
-                if node is None and _names_no_node(client, operation):
-                    reply = self._asked.ask(client, operation.arguments, never_decode)
-                else:
-                    to = client if node is None else client.get_valkey_connection(node)
-                    reply = to.execute_command(*operation.arguments, **never_decode)
-            elif isinstance(operation, Nodes):
-                reply = nodes_of(client)
-            elif isinstance(operation, Script):
-                try:
-                    reply = client.execute_command(*_by_sha(operation), **never_decode)
-                except NoScriptError:
-                    reply = client.execute_command(*_by_text(operation), **never_decode)
-                self._settling.settle(client, [operation.key])
-            else:
-                reply = self._pipelined(client, operation.commands, never_decode)
-                self._settling.settle(client, _scripted(operation.commands))
-        except (ValkeyError, OSError) as error:
-            raise self._translated(error) from error
-        except AttributeError as error:
-            lost = lost_in_cluster(client, error)
-            if again:
-                return self._do(operation, again=False)
-            raise self._translated(lost) from error
-        except SemcacheError:
-            raise
-        except BaseException:
-            # An interrupt (Ctrl-C, a signal handler that raises) can fall between a command
-            # and its reply; the connection would give that reply to the next command.
-            if client is not None:
-                drop_connections(client)
-            raise
-        self.server.breaker.succeeded()
-        return reply
+        return operation.by.ask_many(operation.cases)
 
-    async def _ado(self, operation: Operation, *, again: bool = True) -> Any:
+    async def _ado(self, operation: Operation) -> Any:
         """The same, without blocking the event loop."""
+        if isinstance(operation, Command | Script | Pipeline | Nodes):
+            return await self._aasked(operation)
         if isinstance(operation, Embed):
             if self._gathering is not None:
                 return await self._gathering.vector(operation.text)
@@ -170,80 +124,95 @@ class Drive:
             return self._settling.register(operation)
         if isinstance(operation, Judge):
             return await operation.by.aask(*operation.case)
-        if isinstance(operation, JudgeMany):
-            return await operation.by.aask_many(operation.cases)
+        return await operation.by.aask_many(operation.cases)
+
+    def _asked(self, operation: Command | Script | Pipeline | Nodes, *, again: bool = True) -> Any:
+        """What the server says. What fails because a cluster was just looked up anew is asked
+        once more: no operation of a flow does harm by being done twice."""
         self._admit()
-        client = None
+        line: Line | None = None
         try:
-            client = await self.server.async_client()
-            never_decode = {"NEVER_DECODE": True} if decodes(client) else {}
+            line = self.server.line()
             if isinstance(operation, Command):
-                node = operation.node
-                if node is None and _names_no_node(client, operation):
-                    reply = await self._asked.aask(client, operation.arguments, never_decode)
-                else:
-                    to = client if node is None else node
-                    reply = await to.execute_command(*operation.arguments, **never_decode)
-            elif isinstance(operation, Nodes):
-                reply = await anodes_of(client)
+                reply = line.ask(operation.arguments, operation.node)
             elif isinstance(operation, Script):
                 try:
-                    reply = await client.execute_command(*_by_sha(operation), **never_decode)
+                    reply = line.ask(_by_sha(operation))
                 except NoScriptError:
-                    reply = await client.execute_command(*_by_text(operation), **never_decode)
-                await self._settling.asettle(client, [operation.key])
+                    reply = line.ask(_by_text(operation))
+                self._settling.settle(line, (operation.key,))
+            elif isinstance(operation, Nodes):
+                reply = line.nodes()
             else:
-                reply = await self._apipelined(client, operation.commands, never_decode)
-                await self._settling.asettle(client, _scripted(operation.commands))
+                reply = self._replies(self._pipelined(line, operation.commands))
+                self._settling.settle(line, _scripted(operation.commands))
         except (ValkeyError, OSError) as error:
             raise self._translated(error) from error
         except AttributeError as error:
-            lost = lost_in_cluster(client, error)
+            lost = lost_in_cluster(line and line.client, error)
             if again:
-                return await self._ado(operation, again=False)
+                return self._asked(operation, again=False)
+            raise self._translated(lost) from error
+        except SemcacheError:
+            raise
+        except BaseException:
+            # An interrupt (Ctrl-C, a signal handler that raises) can fall between a command
+            # and its reply; the connection would give that reply to the next command.
+            if line is not None:
+                line.drop()
+            raise
+        self.server.breaker.succeeded()
+        return reply
+
+    async def _aasked(
+        self, operation: Command | Script | Pipeline | Nodes, *, again: bool = True
+    ) -> Any:
+        """The same, without blocking the event loop."""
+        self._admit()
+        line: AsyncLine | None = None
+        try:
+            line = await self.server.async_line()
+            if isinstance(operation, Command):
+                reply = await line.ask(operation.arguments, operation.node)
+            elif isinstance(operation, Script):
+                try:
+                    reply = await line.ask(_by_sha(operation))
+                except NoScriptError:
+                    reply = await line.ask(_by_text(operation))
+                await self._settling.asettle(line, (operation.key,))
+            elif isinstance(operation, Nodes):
+                reply = await line.nodes()
+            else:
+                reply = self._replies(await self._apipelined(line, operation.commands))
+                await self._settling.asettle(line, _scripted(operation.commands))
+        except (ValkeyError, OSError) as error:
+            raise self._translated(error) from error
+        except AttributeError as error:
+            lost = lost_in_cluster(line and line.client, error)
+            if again:
+                return await self._aasked(operation, again=False)
             raise self._translated(lost) from error
         self.server.breaker.succeeded()
         return reply
 
-    def _pipelined(
-        self, client: Any, commands: Sequence[Command | Script], never_decode: dict[str, bool]
-    ) -> list[Any]:
+    def _pipelined(self, line: Line, commands: Sequence[Command | Script]) -> list[Any]:
         """The replies to a pipeline. Scripts that the server does not know go again, as text."""
-        replies: dict[int, Any] = {}
-        send = dict(enumerate(commands))
-        for number, command in _without_node(client, commands):
-            del send[number]
-            try:
-                replies[number] = self._asked.ask(client, command.arguments, never_decode)
-            except ResponseError as error:
-                replies[number] = error
-        words = _by_sha
-        while send:
-            with client.pipeline(**_no_transaction(client)) as pipeline:
-                _fill(pipeline, send, words, never_decode)
-                replies.update(zip(send, pipeline.execute(raise_on_error=False), strict=True))
-            send, words = _unknown(send, replies, words), _by_text
-        return self._replies([replies[number] for number in range(len(commands))])
+        replies = line.ask_all([_words(command) for command in commands])
+        unknown = _unknown(commands, replies)
+        if unknown:
+            texts = line.ask_all([_by_text(script) for script in unknown.values()])
+            for number, reply in zip(unknown, texts, strict=True):
+                replies[number] = reply
+        return replies
 
-    async def _apipelined(
-        self, client: Any, commands: Sequence[Command | Script], never_decode: dict[str, bool]
-    ) -> list[Any]:
-        replies: dict[int, Any] = {}
-        send = dict(enumerate(commands))
-        for number, command in _without_node(client, commands):
-            del send[number]
-            try:
-                replies[number] = await self._asked.aask(client, command.arguments, never_decode)
-            except ResponseError as error:
-                replies[number] = error
-        words = _by_sha
-        while send:
-            async with client.pipeline(**_no_transaction(client)) as pipeline:
-                _fill(pipeline, send, words, never_decode)
-                given = await pipeline.execute(raise_on_error=False)
-                replies.update(zip(send, given, strict=True))
-            send, words = _unknown(send, replies, words), _by_text
-        return self._replies([replies[number] for number in range(len(commands))])
+    async def _apipelined(self, line: AsyncLine, commands: Sequence[Command | Script]) -> list[Any]:
+        replies = await line.ask_all([_words(command) for command in commands])
+        unknown = _unknown(commands, replies)
+        if unknown:
+            texts = await line.ask_all([_by_text(script) for script in unknown.values()])
+            for number, reply in zip(unknown, texts, strict=True):
+                replies[number] = reply
+        return replies
 
     def _admit(self) -> None:
         if not self.server.breaker.allows():
@@ -281,19 +250,13 @@ class Drive:
         )
 
 
-def _no_transaction(client: Any) -> dict[str, bool]:
-    """For `pipeline()`: cluster clients have no transactions to be told off."""
-    return {} if is_cluster_client(client) else {"transaction": False}
-
-
-def _names_no_node(client: Any, command: Command) -> bool:
-    """Whether nothing in a command tells a cluster client where to send it."""
-    return is_cluster_client(client) and str(command.arguments[0]).startswith("FT.")
-
-
 def _scripted(commands: Sequence[Command | Script]) -> list[str]:
     """The keys on which scripts ran."""
     return [command.key for command in commands if isinstance(command, Script)]
+
+
+def _words(command: Command | Script) -> tuple[Any, ...]:
+    return _by_sha(command) if isinstance(command, Script) else command.arguments
 
 
 def _by_sha(script: Script) -> tuple[Any, ...]:
@@ -304,35 +267,10 @@ def _by_text(script: Script) -> tuple[Any, ...]:
     return ("EVAL", script.source.text, 1, script.key, *script.arguments)
 
 
-_Words = Callable[[Script], tuple[Any, ...]]
-
-
-def _fill(
-    pipeline: Any,
-    commands: Mapping[int, Command | Script],
-    words: _Words,
-    never_decode: dict[str, bool],
-) -> None:
-    for command in commands.values():
-        sent = words(command) if isinstance(command, Script) else command.arguments
-        pipeline.execute_command(*sent, **never_decode)
-
-
-def _without_node(client: Any, commands: Sequence[Command | Script]) -> list[tuple[int, Command]]:
-    """The commands that no pipeline of a cluster client can send."""
-    if not is_cluster_client(client):
-        return []
-    return [
-        (number, command)
+def _unknown(commands: Sequence[Command | Script], replies: Sequence[Any]) -> dict[int, Script]:
+    """A pipeline's scripts that the server did not know by their SHA-1, by number."""
+    return {
+        number: command
         for number, command in enumerate(commands)
-        if isinstance(command, Command) and _names_no_node(client, command)
-    ]
-
-
-def _unknown(
-    sent: Mapping[int, Command | Script], replies: Mapping[int, Any], words: _Words
-) -> dict[int, Command | Script]:
-    """The scripts that the server did not know by their SHA-1."""
-    if words is not _by_sha:
-        return {}
-    return {n: c for n, c in sent.items() if isinstance(replies[n], NoScriptError)}
+        if isinstance(command, Script) and isinstance(replies[number], NoScriptError)
+    }

@@ -106,7 +106,7 @@ def _measure(cache: SemanticCache, entries: int, calls: int, answer: str) -> lis
     topics = [topic.translate(str.maketrans("0123456789", "abcdefghij")) for topic in topics]
     asked = [topics[n % entries] for n in range(calls)]
     stored = _timed("store", topics, lambda topic: cache.store(topic, answer))
-    client, key = cache._drive.server.client(), cache.key_of(cache.settled(topics[0]))
+    client, key = cache._drive.server.line().client, cache.key_of(cache.settled(topics[0]))
     bare = _timed(
         "bare client: HMGET of an entry", asked, lambda _: client.execute_command("HMGET", key, "p")
     )

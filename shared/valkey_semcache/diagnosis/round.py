@@ -74,14 +74,14 @@ def diagnose(
 
 
 def _round(server: Server, whole: Server, name: str, checks: list[Check]) -> None:
-    ask = Ask(server.client())
+    ask = Ask(server.line().client)
     checks.append(_reachable(ask))
     checks += server_checks(ask)
     searches, check = module(ask, name)
     checks.append(check)
     if (ask.info("cluster") or {}).get("cluster_enabled"):
         try:
-            ask = Ask(whole.client())  # keys lie on every node
+            ask = Ask(whole.line().client)  # keys lie on every node
         except (ResponseError, ValkeyClusterException) as error:
             checks.append(Check("cluster", "fail", f"cannot be entered: {error}", _CLUSTER))
             return

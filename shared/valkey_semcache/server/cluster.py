@@ -95,18 +95,18 @@ class _AsyncCluster(valkey.asyncio.cluster.ValkeyCluster):
         return [*held.nodes_cache.values(), *held.startup_nodes.values()]
 
 
-def is_cluster(client: Any) -> bool:
-    """Whether a plain client's server runs in cluster mode; no, if it may not be asked."""
+def is_cluster(line: Any) -> bool:
+    """Whether a line's server runs in cluster mode; no, if it may not be asked."""
     try:
-        return _says_cluster(client.execute_command(*_QUESTION))
+        return _says_cluster(line.ask(_QUESTION))
     except ResponseError:
         return False
 
 
-async def ais_cluster(client: Any) -> bool:
-    """The same for a plain async client."""
+async def ais_cluster(line: Any) -> bool:
+    """The same for an async line."""
     try:
-        return _says_cluster(await client.execute_command(*_QUESTION))
+        return _says_cluster(await line.ask(_QUESTION))
     except ResponseError:
         return False
 

@@ -18,8 +18,17 @@ from valkey.asyncio import connection as async_connection
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.server import address, cluster
+from valkey_semcache.server.asking import Asked
 from valkey_semcache.server.breaker import Breaker
 from valkey_semcache.server.deadline import MAX_REPLY_BYTES, parser
+from valkey_semcache.server.direct import AsyncDirectLine, DirectLine
+from valkey_semcache.server.given import AsyncClientLine, ClientLine
+
+Line = DirectLine | ClientLine
+"""What sends sync calls' commands."""
+
+AsyncLine = AsyncDirectLine | AsyncClientLine
+"""What sends async calls' commands."""
 
 # What a sync and an async connection both take, so that one can be made from the other.
 _SHARED_ARGUMENTS = {
@@ -79,7 +88,10 @@ class Server:
         self.breaker = Breaker()
         self._url = url
         self._given = client
-        self._given_async = async_client
+        self._asked = Asked()
+        self._given_async: AsyncLine | None = None
+        if async_client is not None:
+            self._given_async = AsyncClientLine(async_client, self._asked)
         self._limits = {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout}
         self._embedded = url is not None and address.scheme(url) == "embedded"
         self._embedded_server = (
@@ -99,9 +111,9 @@ class Server:
                 )
             self._in_cluster = False
         self._lock = ForkLock()
-        self._client: Any = None
+        self._line: Line | None = None
         self._socket: str | None = None
-        self._by_loop: dict[int, _LoopClient] = {}
+        self._by_loop: dict[int, _LoopLine] = {}
 
     def __repr__(self) -> str:
         return f"Server({address.shown(self._url)!r})" if self._url else "Server(own client)"
@@ -122,24 +134,22 @@ class Server:
 
         return embedded.running(*self._embedded_server) is not None
 
-    def client(self) -> Any:
-        """The sync client."""
-        if self._given is not None:
-            return self._given
+    def line(self) -> Line:
+        """By which sync calls ask the server."""
         if self._embedded:
             self._follow(self._embedded_socket())
-        client = self._client
-        if client is None:
+        line = self._line
+        if line is None:
             # Made outside the lock: it may connect, and others must not wait for that in line.
-            made = self._make_client()
+            made = self._make_line()
             with self._lock:
-                client = self._client = self._client or made
-            if client is not made:
-                made.close()
-        return client
+                line = self._line = self._line or made
+            if line is not made:
+                self._end(made)
+        return line
 
-    async def async_client(self) -> Any:
-        """The async client of the running event loop."""
+    async def async_line(self) -> AsyncLine:
+        """By which async calls of the running event loop ask it."""
         if self._given_async is not None:
             return self._given_async
         if self._embedded:
@@ -155,22 +165,22 @@ class Server:
             for key, other in list(self._by_loop.items()):
                 if other.loop.is_closed():
                     self._by_loop.pop(key, None)
-            kept = _LoopClient(loop, await self._make_async_client(), self._socket)
+            kept = _LoopLine(loop, await self._make_async_line(), self._socket)
             faster = self._by_loop.get(id(loop))
             if faster is not None and faster.loop is loop and faster.socket == self._socket:
                 # Another task of this loop.
-                await kept.client.aclose()
-                return faster.client
+                await kept.line.client.aclose()
+                return faster.line
             self._by_loop[id(loop)] = kept
             await kept.open(self._by_loop)
-        return kept.client
+        return kept.line
 
     def close(self) -> None:
         """Close the sync client, if it was opened here."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+            line, self._line = self._line, None
+        if line is not None:
+            self._end(line)
 
     async def aclose(self) -> None:
         """Close the running event loop's client and the sync one, if they were opened here."""
@@ -190,55 +200,65 @@ class Server:
             self.close()
             self._socket = socket
 
-    def _make_client(self) -> Any:
+    def _end(self, line: Line) -> None:
+        if line.client is not self._given:
+            line.client.close()
+
+    def _make_line(self) -> Line:
+        if self._given is not None:
+            return ClientLine(self._given, self._asked)
         arguments = self._arguments(for_async=False)
         if self._in_cluster is not True:
             made = parser(self._max_reply_bytes)
             pool = valkey.ConnectionPool(parser_class=made, **arguments)
-            client: Any = valkey.Valkey.from_pool(pool)
-            if self._in_cluster is False or self._url is None:
-                return client
-            self._in_cluster = cluster.is_cluster(client)
-            if not self._in_cluster:
-                return client
-            client.close()
-        return cluster.cluster_client(arguments, self._max_reply_bytes)
+            line = DirectLine(valkey.Valkey.from_pool(pool))
+            if self._url is not None and self._in_cluster == "auto":
+                self._in_cluster = cluster.is_cluster(line)
+            if self._in_cluster is not True:
+                return line
+            line.client.close()
+        return ClientLine(cluster.cluster_client(arguments, self._max_reply_bytes), self._asked)
 
-    async def _make_async_client(self) -> Any:
+    async def _make_async_line(self) -> AsyncLine:
         arguments = self._arguments(for_async=True)
         if self._in_cluster is not True:
             made = parser(self._max_reply_bytes, for_async=True)
+            timeout = arguments.pop("socket_timeout", None)
             pool = valkey.asyncio.ConnectionPool(parser_class=made, **arguments)
-            client = valkey.asyncio.Valkey.from_pool(pool)
-            if self._in_cluster is False or self._url is None:
-                return client
-            self._in_cluster = await cluster.ais_cluster(client)
-            if not self._in_cluster:
-                return client
-            await client.aclose()
-        return cluster.async_cluster_client(arguments, self._max_reply_bytes)
+            line = AsyncDirectLine(valkey.asyncio.Valkey.from_pool(pool), timeout)
+            if self._url is not None and self._in_cluster == "auto":
+                self._in_cluster = await cluster.ais_cluster(line)
+            if self._in_cluster is not True:
+                return line
+            await line.client.aclose()
+            arguments["socket_timeout"] = timeout
+        client = cluster.async_cluster_client(arguments, self._max_reply_bytes)
+        return AsyncClientLine(client, self._asked)
 
     def _arguments(self, *, for_async: bool) -> dict[str, Any]:
         if self._url is None:
-            return _shared_arguments(self._given or self._given_async, for_async=for_async)
+            given = self._given_async.client if self._given_async else self._given
+            return _shared_arguments(given, for_async=for_async)
         url = f"unix://{self._socket}" if self._embedded else self._url
         return self._limits | address.pool_arguments(url, for_async=for_async)
 
 
-class _LoopClient:
-    """An async client that is closed when its event loop shuts down its generators.
+class _LoopLine:
+    """A line whose client is closed when its event loop shuts down its generators.
 
     `asyncio.run` and the like do that last, inside the living loop: the one moment at which
     connections can still be closed in order.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, client: Any, socket: str | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, line: AsyncLine, socket: str | None
+    ) -> None:
         self.loop = loop
-        self.client = client
+        self.line = line
         self.socket = socket
         self._keeper: AsyncGenerator[None, None] | None = None
 
-    async def open(self, register: dict[int, _LoopClient]) -> None:
+    async def open(self, register: dict[int, _LoopLine]) -> None:
         self._keeper = self._keep(register)
         await anext(self._keeper)
 
@@ -246,20 +266,13 @@ class _LoopClient:
         if self._keeper is not None:
             await self._keeper.aclose()
 
-    async def _keep(self, register: dict[int, _LoopClient]) -> AsyncGenerator[None, None]:
+    async def _keep(self, register: dict[int, _LoopLine]) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
             if register.get(id(self.loop)) is self:
                 del register[id(self.loop)]
-            await self.client.aclose()
-
-
-def decodes(client: Any) -> bool:
-    """Whether a client turns replies into text (`decode_responses=True`)."""
-    clustered = cluster.is_cluster_client(client)
-    holder = client.nodes_manager if clustered else client.connection_pool
-    return bool(holder.connection_kwargs.get("decode_responses"))
+            await self.line.client.aclose()
 
 
 def _check_client(name: str, client: Any, kind: type, clustered: type) -> None:

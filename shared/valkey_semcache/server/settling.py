@@ -18,7 +18,7 @@ from valkey.exceptions import ConnectionError as LostConnectionError
 from valkey.exceptions import ResponseError
 
 from valkey_semcache.flow.operations import Settle
-from valkey_semcache.server.cluster import REPLICA, is_cluster_client, nodes_with
+from valkey_semcache.server.cluster import REPLICA, nodes_with
 
 
 class Settling:
@@ -31,15 +31,18 @@ class Settling:
         """From now on, settle what is written under a prefix."""
         self._by_prefix[settle.prefix] = settle
 
-    def settle(self, client: Any, keys: Sequence[str]) -> None:
+    def settle(self, line: Any, keys: Sequence[str]) -> None:
         """Let what scripts wrote to these keys take effect.
 
         Raises:
             ValkeyError: A key's primary does not answer.
         """
-        for arguments, node in self._due(client, keys):
+        for arguments, node in self._due(line, keys):
             try:
-                client.execute_command(*arguments, **_to(node))
+                if node is None:
+                    line.ask(arguments)
+                else:
+                    line.client.execute_command(*arguments, target_nodes=node)
             except ResponseError:
                 # The index is gone, or the server is full: the next look-up says so.
                 continue
@@ -47,38 +50,36 @@ class Settling:
                 if not _is_replica(node):
                     raise
 
-    async def asettle(self, client: Any, keys: Sequence[str]) -> None:
+    async def asettle(self, line: Any, keys: Sequence[str]) -> None:
         """The same by an async client."""
-        for arguments, node in self._due(client, keys):
+        for arguments, node in self._due(line, keys):
             try:
-                await client.execute_command(*arguments, **_to(node))
+                if node is None:
+                    await line.ask(arguments)
+                else:
+                    await line.client.execute_command(*arguments, target_nodes=node)
             except ResponseError:
                 continue
             except LostConnectionError:
                 if not _is_replica(node):
                     raise
 
-    def _due(self, client: Any, keys: Iterable[str]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    def _due(self, line: Any, keys: Iterable[str]) -> Iterator[tuple[tuple[Any, ...], Any]]:
         """Each search once for each node that holds one of the keys, with the node."""
         if not self._by_prefix:
             return
-        in_cluster = is_cluster_client(client)
         seen: set[tuple[str | None, str]] = set()
         for key in keys:
             prefix = f"{key.rsplit(':', 2)[0]}:"
             settle = self._by_prefix.get(prefix)
-            if settle is None or not (in_cluster or settle.everywhere):
+            if settle is None or not (line.in_cluster or settle.everywhere):
                 continue
-            for node in nodes_with(client, key) if in_cluster else [None]:
+            for node in nodes_with(line.client, key) if line.in_cluster else [None]:
                 once = (node and node.name, prefix)
                 if once not in seen:
                     seen.add(once)
                     for arguments in settle.searches():
                         yield arguments, node
-
-
-def _to(node: Any) -> dict[str, Any]:
-    return {"target_nodes": node} if node else {}
 
 
 def _is_replica(node: Any) -> bool:

@@ -50,20 +50,20 @@ current: ContextVar[Call | None] = ContextVar("valkey_semcache_call", default=No
 class TimedDrive(Drive):
     """Takes the time of each operation for the call under way."""
 
-    def _do(self, operation: Operation, *, again: bool = True) -> Any:
+    def _do(self, operation: Operation) -> Any:
         call = current.get()
-        if call is None or not again:
-            return super()._do(operation, again=again)
+        if call is None:
+            return super()._do(operation)
         begun = perf_counter()
         try:
             return super()._do(operation)
         finally:
             _spent(call, operation, perf_counter() - begun)
 
-    async def _ado(self, operation: Operation, *, again: bool = True) -> Any:
+    async def _ado(self, operation: Operation) -> Any:
         call = current.get()
-        if call is None or not again:
-            return await super()._ado(operation, again=again)
+        if call is None:
+            return await super()._ado(operation)
         begun = perf_counter()
         try:
             return await super()._ado(operation)
