@@ -7,6 +7,7 @@ is called and what it is held against. The cache is used as LangChain or LlamaIn
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import uuid
 from collections import Counter
@@ -212,6 +213,8 @@ class Filled:
                     found = await cache.alookup(prompts[number], LLM_STRING)
                     assert found is not None
 
+                gc.collect()
+                gc.freeze()  # as in `side_by_side`
                 spent: dict[str, list[tuple[float, float]]] = {"bare": [], "ours": []}
                 for number in range(rounds + 1):
                     for name, call in (("bare", replay), ("ours", ours)):

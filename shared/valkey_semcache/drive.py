@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
@@ -35,6 +35,8 @@ from valkey_semcache.server.settling import Settling
 
 T = TypeVar("T")
 
+_FOR_THE_SERVER = (Command, Script, Pipeline, Nodes)
+
 
 class Drive:
     """Carries flows out against one server and one embedding model.
@@ -56,45 +58,49 @@ class Drive:
 
     def run(self, flow: Flow[T]) -> T:
         """Carry `flow` out and return its value; what it does not catch is raised."""
-        outcome: Any = None
-        error: SemcacheError | None = None
+        return self._run(flow, self._do)
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """The same, without blocking the event loop."""
+        return await self._arun(flow, self._ado)
+
+    def _run(self, flow: Flow[T], do: Callable[[Operation], Any]) -> T:
         try:
+            operation = next(flow)
             while True:
-                operation = flow.send(outcome) if error is None else flow.throw(error)
-                outcome, error = None, None
                 try:
-                    outcome = self._do(operation)
-                except SemcacheError as raised:
-                    error = raised
+                    outcome = do(operation)
+                except SemcacheError as error:
+                    operation = flow.throw(error)
+                else:
+                    operation = flow.send(outcome)
         except StopIteration as stop:
             result: T = stop.value
             return result
 
-    async def arun(self, flow: Flow[T]) -> T:
-        """The same, without blocking the event loop."""
-        outcome: Any = None
-        error: SemcacheError | None = None
+    async def _arun(self, flow: Flow[T], do: Callable[[Operation], Awaitable[Any]]) -> T:
         task = asyncio.current_task()
         cancelled = task.cancelling() if task is not None else 0
         try:
+            operation = next(flow)
             while True:
-                operation = flow.send(outcome) if error is None else flow.throw(error)
-                outcome, error = None, None
+                error: SemcacheError | None = None
                 try:
-                    outcome = await self._ado(operation)
+                    outcome = await do(operation)
                 except SemcacheError as raised:
                     error = raised
                 # Until Python 3.12 `asyncio.wait_for`, by which valkey-py sends, swallows a
                 # cancellation that comes in the moment when all is sent.
                 if task is not None and task.cancelling() > cancelled:
                     raise asyncio.CancelledError
+                operation = flow.send(outcome) if error is None else flow.throw(error)
         except StopIteration as stop:
             result: T = stop.value
             return result
 
     def _do(self, operation: Operation) -> Any:
         """Carry one operation out."""
-        if isinstance(operation, Command | Script | Pipeline | Nodes):
+        if isinstance(operation, _FOR_THE_SERVER):
             return self._asked(operation)
         if isinstance(operation, Embed):
             return self.embedding.vector(operation.text)
@@ -110,7 +116,7 @@ class Drive:
 
     async def _ado(self, operation: Operation) -> Any:
         """The same, without blocking the event loop."""
-        if isinstance(operation, Command | Script | Pipeline | Nodes):
+        if isinstance(operation, _FOR_THE_SERVER):
             return await self._aasked(operation)
         if isinstance(operation, Embed):
             if self._gathering is not None:

@@ -223,15 +223,15 @@ class Server:
         arguments = self._arguments(for_async=True)
         if self._in_cluster is not True:
             made = parser(self._max_reply_bytes, for_async=True)
-            timeout = arguments.pop("socket_timeout", None)
-            pool = valkey.asyncio.ConnectionPool(parser_class=made, **arguments)
+            timeout = arguments.get("socket_timeout")
+            unlimited = arguments | {"socket_timeout": None}
+            pool = valkey.asyncio.ConnectionPool(parser_class=made, **unlimited)
             line = AsyncDirectLine(valkey.asyncio.Valkey.from_pool(pool), timeout)
             if self._url is not None and self._in_cluster == "auto":
                 self._in_cluster = await cluster.ais_cluster(line)
             if self._in_cluster is not True:
                 return line
             await line.client.aclose()
-            arguments["socket_timeout"] = timeout
         client = cluster.async_cluster_client(arguments, self._max_reply_bytes)
         return AsyncClientLine(client, self._asked)
 

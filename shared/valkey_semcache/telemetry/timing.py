@@ -7,11 +7,12 @@ what nobody measures is run as ever.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import partial
 from time import perf_counter
 from typing import Any
 
-from valkey_semcache.drive import Drive
-from valkey_semcache.flow.operations import Embed, EmbedMany, Operation, Settle, Sleep
+from valkey_semcache.drive import Drive, T
+from valkey_semcache.flow.operations import Embed, EmbedMany, Flow, Operation, Settle, Sleep
 
 
 class Call:
@@ -50,23 +51,29 @@ current: ContextVar[Call | None] = ContextVar("valkey_semcache_call", default=No
 class TimedDrive(Drive):
     """Takes the time of each operation for the call under way."""
 
-    def _do(self, operation: Operation) -> Any:
+    def run(self, flow: Flow[T]) -> T:
+        """As `Drive.run`."""
+        call = current.get()
+        return super().run(flow) if call is None else self._run(flow, partial(self._timed, call))
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """As `Drive.arun`."""
         call = current.get()
         if call is None:
-            return super()._do(operation)
+            return await super().arun(flow)
+        return await self._arun(flow, partial(self._atimed, call))
+
+    def _timed(self, call: Call, operation: Operation) -> Any:
         begun = perf_counter()
         try:
-            return super()._do(operation)
+            return self._do(operation)
         finally:
             _spent(call, operation, perf_counter() - begun)
 
-    async def _ado(self, operation: Operation) -> Any:
-        call = current.get()
-        if call is None:
-            return await super()._ado(operation)
+    async def _atimed(self, call: Call, operation: Operation) -> Any:
         begun = perf_counter()
         try:
-            return await super()._ado(operation)
+            return await self._ado(operation)
         finally:
             _spent(call, operation, perf_counter() - begun)
 
