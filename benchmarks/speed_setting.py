@@ -25,6 +25,9 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration
 
 from benchmarks.setting import RandomEmbedder, p50, p95
+from langchain_valkey_semcache import prompt as prompt_reader
+from valkey_semcache import SemanticCache
+from valkey_semcache.text.features import exact_features
 
 LLM_STRING = (
     '{"id": ["langchain", "chat_models", "openai", "ChatOpenAI"], "kwargs": {"max_retries": 2, '
@@ -103,6 +106,14 @@ def answer(number: int) -> list[ChatGeneration]:
         answer_text(number), response_metadata=metadata, usage_metadata=tokens, id=f"run-{number}"
     )
     return [ChatGeneration(message=message)]
+
+
+def forget(*caches: SemanticCache) -> None:
+    """Make every prompt new to this process: only the local tier's line may know one."""
+    prompt_reader.forget()
+    exact_features.cache_clear()
+    for cache in caches:
+        cache._addressing.forget()
 
 
 class Prepared(Embeddings):

@@ -42,13 +42,18 @@ class Asked:
             _CHARACTERS, _SECONDS, time.monotonic, getsizeof=_size
         )
 
-    def read(self, prompt: str, llm_string: str) -> Question:
-        """What a prompt asks, here and now; whose request it is, is not said.
+    def read(self, prompt: str, llm_string: str, namespace: str | None = None) -> Question:
+        """What a prompt asks, here and now.
+
+        Args:
+            prompt: The prompt.
+            llm_string: Which model, with which parameters.
+            namespace: Whose request it is; None where that is not said.
 
         Raises:
             UnreadablePromptError: It cannot be told what is asked.
         """
-        return read_prompt(prompt, llm_string, self._naming, self._context)
+        return read_prompt(prompt, llm_string, self._naming, self._context, namespace)
 
     def missed(self, prompt: str, llm_string: str, question: Question) -> None:
         """Remember what a look-up asked, for the store that follows.
@@ -86,7 +91,7 @@ class Asked:
             if core.named_tenant() not in (None, question.namespace):
                 raise UnknownTenantError("another tenant stores it than asked for it")
             return question
-        here = core.settled(self.read(prompt, llm_string))
+        here = self.read(prompt, llm_string, core.tenant())
         if asked and here not in asked:
             raise UnknownTenantError("several tenants or questions asked for the same prompt")
         return here

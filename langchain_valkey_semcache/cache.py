@@ -237,7 +237,7 @@ class ValkeySemanticCache(Warming, Explaining, Removing):
     def _question(self, prompt: str, llm_string: str) -> Question | None:
         """What is asked and by whom; None, and counted, for what is not to be looked up."""
         try:
-            return self.core.settled(self._asked.read(prompt, llm_string))
+            return self._asked.read(prompt, llm_string, self.core.tenant())
         except UnknownTenantError as error:
             self.core.missed(str(error))
             self.core.of_nobody(error)

@@ -12,6 +12,9 @@ import re
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
+from langchain_core.load import dumps
+from langchain_core.messages import HumanMessage
+
 from langchain_valkey_semcache.messages import (
     Message,
     canonical_block,
@@ -20,8 +23,9 @@ from langchain_valkey_semcache.messages import (
     without_text,
 )
 from valkey_semcache import Question
+from valkey_semcache.recent import Recent
 from valkey_semcache.text.naming import Naming
-from valkey_semcache.text.split import Split
+from valkey_semcache.text.split import Split, split_prompt
 
 Context: TypeAlias = Literal["conversation", "system"]
 """What must be the same beside the question: all else, or of earlier messages the system's."""
@@ -29,11 +33,25 @@ Context: TypeAlias = Literal["conversation", "system"]
 _MODEL_IN_PAIRS = re.compile(r"\('(?:model_name|model|model_id|deployment_name)', '([^']*)'\)")
 _MODEL_KEYS = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
 _REMEMBERED = 8192  # characters of a prompt at most that is not read anew each time
+_OVERHEAD = 1000  # bytes that a remembered prompt takes beside its characters, about
 _SYSTEM = frozenset(("system", "developer"))
 
 # `json.dumps` with arguments makes an encoder each time.
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_decoded = json.JSONDecoder().decode
 _BY_LABEL = Naming(None, lambda doing, error: None)
+
+# What stands around the text of a last message that holds nothing else.
+_OPENING, _, _CLOSING = dumps([HumanMessage("?")])[1:].partition('"?"')
+
+# The same prompts come again and again, or the cache would have nothing to do; and new questions
+# under the same system prompt, which is the same context then.
+_known: Recent[tuple[str, str, Context, str | None], Question] = Recent(
+    4 * 2**20, lambda asked: len(asked[0]) + _OVERHEAD
+)
+_contexts: Recent[tuple[str, Context], str] = Recent(
+    2**20, lambda earlier: 2 * len(earlier[0]) + _OVERHEAD
+)
 
 
 class UnreadablePromptError(ValueError):
@@ -45,6 +63,7 @@ def read_prompt(
     llm_string: str,
     naming: Naming = _BY_LABEL,
     context: Context = "conversation",
+    namespace: str | None = None,
 ) -> Question:
     """What a LangChain model is asked.
 
@@ -53,40 +72,90 @@ def read_prompt(
         llm_string: Which model, with which parameters.
         naming: How the question in the last message is told.
         context: What must be the same beside it.
+        namespace: The tenant who asks, as in the `Question`.
 
     Raises:
         UnreadablePromptError: It cannot be told what is asked.
     """
-    if len(prompt) <= _REMEMBERED and naming.is_silent:
-        return _read_again(prompt, llm_string, context)
-    return _read(prompt, llm_string, naming, context)
+    if len(prompt) > _REMEMBERED or not naming.is_silent:
+        split, beside = _read(prompt, naming, context)
+        return _question(split, beside, llm_string, namespace)
+    asked = prompt, llm_string, context, namespace
+    question = _known.get(asked)
+    if question is None:
+        split, beside = _read_by_label(prompt, context)
+        question = _question(split, beside, llm_string, namespace)
+        _known.put(asked, question)
+    return question
 
 
-@lru_cache(maxsize=256)
-def _read_again(prompt: str, llm_string: str, context: Context) -> Question:
-    """The same prompts come again and again, or the cache would have nothing to do."""
-    return _read(prompt, llm_string, _BY_LABEL, context)
+def forget() -> None:
+    """Forget what was read before."""
+    _known.clear()
+    _contexts.clear()
 
 
-def _read(prompt: str, llm_string: str, naming: Naming, context: Context) -> Question:
+def _read_by_label(prompt: str, context: Context) -> tuple[Split, str]:
+    """Question and context of a prompt, of which the app says nothing.
+
+    JSON is read from left to right: where only the last message's text differs, all that stands
+    before it says the same, and need not be read again.
+    """
+    last = _last_text(prompt)
+    if last is None:
+        return _read(prompt, _BY_LABEL, context)
+    earlier, split = last
+    beside = _contexts.get((earlier, context))
+    if beside is not None:
+        return split, beside
     messages = _messages(prompt)
     if messages is None:
-        found = naming.find((prompt,))
-        if found.place is None:
-            return _question(found.split, ["text", prompt], llm_string)
-        return _question(found.split, ["text", found.split.before, found.split.after], llm_string)
+        return _read_text(prompt, _BY_LABEL)
+    split, beside = _read_messages(messages, _BY_LABEL, context)
+    _contexts.put((earlier, context), beside)
+    return split, beside
+
+
+def _last_text(prompt: str) -> tuple[str, Split] | None:
+    """What stands before the last message, and its question; None if it holds more than that."""
+    start = prompt.rfind(_OPENING)
+    if start < 0 or not prompt.endswith(_CLOSING):
+        return None
+    try:
+        text = _decoded(prompt[start + len(_OPENING) : -len(_CLOSING)])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(text, str):
+        return None
+    split = split_prompt(text)
+    return None if split.before or split.after else (prompt[:start], split)
+
+
+def _read(prompt: str, naming: Naming, context: Context) -> tuple[Split, str]:
+    messages = _messages(prompt)
+    if messages is None:
+        return _read_text(prompt, naming)
+    return _read_messages(messages, naming, context)
+
+
+def _read_text(prompt: str, naming: Naming) -> tuple[Split, str]:
+    split, place = naming.find((prompt,))
+    beside = ["text", prompt] if place is None else ["text", split.before, split.after]
+    return split, _encoded(beside)
+
+
+def _read_messages(messages: list[Message], naming: Naming, context: Context) -> tuple[Split, str]:
     if not messages:
-        return _question(Split("", exact_reason="there is no message"), [], llm_string)
+        return Split("", exact_reason="there is no message"), _encoded([])
     parts: list[Any] = canonical_messages(messages)
     last = parts[-1]
     if last["type"] != "human":
-        reason = "the last message is not the user's"
-        return _question(Split("", exact_reason=reason), parts, llm_string)
+        return Split("", exact_reason="the last message is not the user's"), _encoded(parts)
     split, last["content"] = _cut(messages[-1]["kwargs"]["content"], naming)
     if context == "system":
         # The mark keeps these apart from conversations that hold as little.
         parts = ["system", *(part for part in parts[:-1] if _is_system(part)), last]
-    return _question(split, parts, llm_string)
+    return split, _encoded(parts)
 
 
 def model_name(llm_string: str) -> str:
@@ -108,14 +177,9 @@ def _model_name(llm_string: str) -> str:
     return found[1] if found else ""
 
 
-def _question(split: Split, context: list[Any], llm_string: str) -> Question:
-    return Question(
-        text=split.text,
-        context=_encoded(context),
-        identity=llm_string,
-        model=_model_name(llm_string),
-        exact_only=split.exact_reason or False,
-    )
+def _question(split: Split, context: str, llm_string: str, namespace: str | None) -> Question:
+    parts = split.text, context, llm_string, _model_name(llm_string), namespace
+    return Question(*parts, split.exact_reason or False)
 
 
 def _messages(prompt: str) -> list[Message] | None:

@@ -38,3 +38,19 @@ def test_a_function_of_the_apps_is_asked_each_time() -> None:
     known = addressing(lambda text: [next(customers)])
     question = Question("what is my discount?")
     assert known.address(question, "").scope != known.address(question, "").scope
+
+
+def test_an_address_follows_everything_that_it_is_made_of() -> None:
+    known, parts = addressing(), {"context": "c", "identity": "i", "model": "m"}
+    first = known.address(Question("who won?", **parts), "acme")
+    for name in parts:
+        other = known.address(Question("who won?", **(parts | {name: "other"})), "acme")
+        fresh = addressing().address(Question("who won?", **(parts | {name: "other"})), "acme")
+        assert first != other == fresh
+        assert (other.scope == first.scope) == (name == "model"), "a model's name is not compared"
+    numbered = known.address(Question("who won 5 to 6?", **parts), "acme")
+    assert (numbered.family, numbered.model) == (first.family, "m")
+    assert numbered.scope != first.scope
+    assert first.key == f"n:e:{first.scope}:{first.text_digest}"
+    known.forget()
+    assert known.address(Question("who won?", **parts), "acme") == first

@@ -13,10 +13,11 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from valkey_semcache.digest import FORMAT, Digests
 from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.recent import Recent
 from valkey_semcache.text.features import Features, exact_features, own_features
 
 # A line that is indented, or a fence that `exact_features` does not read as code.
@@ -24,6 +25,8 @@ _LAID_OUT = re.compile(r"\n[ \t]+\S|^~~~", re.MULTILINE)
 
 _REMEMBERED = 1024
 _SHORT = 4096  # characters that what is remembered may have
+_ADDRESSES = 4 * 2**20  # bytes of addresses that are remembered, about, once or twice as many
+_OVERHEAD = 1000  # bytes that one of them takes beside its question's characters, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +53,25 @@ class Question:
     exact_only: bool | str = False
 
     def __post_init__(self) -> None:
-        strings = self.text, self.context, self.identity, self.model
-        for place, value in enumerate(strings):
-            if not isinstance(value, str):
-                name = ("text", "context", "identity", "model")[place]
-                raise ConfigurationError(
+        if not (
+            isinstance(self.text, str)
+            and isinstance(self.context, str)
+            and isinstance(self.identity, str)
+            and isinstance(self.model, str)
+            and isinstance(self.namespace, str | None)
+        ):
+            raise self._of_wrong_type()
+
+    def _of_wrong_type(self) -> ConfigurationError:
+        for name in ("text", "context", "identity", "model"):
+            if not isinstance(value := getattr(self, name), str):
+                return ConfigurationError(
                     f"Question({name}=…) takes a string, not {type(value).__name__}."
                 )
-        if self.namespace is not None and not isinstance(self.namespace, str):
-            raise ConfigurationError(
-                "Question(namespace=…) takes a string, or None for the cache's own namespace, "
-                f"not {type(self.namespace).__name__}."
-            )
+        return ConfigurationError(
+            "Question(namespace=…) takes a string, or None for the cache's own namespace, "
+            f"not {type(self.namespace).__name__}."
+        )
 
     def asked_by(self, namespace: str) -> Question:
         """The same question, asked by a tenant."""
@@ -69,8 +79,7 @@ class Question:
         return Question(*parts, namespace, self.exact_only)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a question's entry lies, and which entries it may meet.
 
     `scope` and `family` are digests: the scope of everything but the text's wording, the
@@ -93,6 +102,17 @@ class Address:
     def semantic(self) -> bool:
         """Whether the question may be compared by meaning."""
         return not self.exact_reason
+
+
+class _Scope(NamedTuple):
+    """What an address has in common with all others of its scope and model."""
+
+    keys: str
+    scope: str
+    family: str
+    model_digest: str
+    namespace_digest: str
+    identity_digest: str
 
 
 class Addressing:
@@ -124,7 +144,10 @@ class Addressing:
         # The same few namespaces, models, identities and contexts come again and again, and a
         # question at its look-up and at its store.
         self._recurring = lru_cache(maxsize=_REMEMBERED)(digests)
-        self._known = lru_cache(maxsize=_REMEMBERED)(self._new_address)
+        self._recurring_scope = lru_cache(maxsize=_REMEMBERED)(self._scope)
+        self._known: Recent[tuple[Question, str], Address] = Recent(
+            _ADDRESSES, lambda asked: _length(asked[0]) + _OVERHEAD
+        )
         self.volatile = tuple(re.compile(pattern) for pattern in volatile)
         self._own_features = features
         self._failed = failed
@@ -134,29 +157,53 @@ class Addressing:
         if question.namespace is not None:
             namespace = question.namespace
         # A function of the app's may answer differently each time.
-        if self._own_features is None and _is_short(question):
-            return self._known(question, namespace)
-        return self._new_address(question, namespace)
+        if self._own_features is not None:
+            return self._new_address(question, namespace)
+        asked = question, namespace
+        address = self._known.get(asked)
+        if address is None:
+            address = self._new_address(question, namespace)
+            if _length(question) <= _SHORT:
+                self._known.put(asked, address)
+        return address
+
+    def forget(self) -> None:
+        """Forget which questions were asked before."""
+        self._known.clear()
 
     def _new_address(self, question: Question, namespace: str) -> Address:
         text, context, features, reason = self.parts(question)
-        digests = self._recurring if len(context) <= _SHORT else self.digests
-        namespace_digest = self._recurring("namespace", namespace)
-        identity_digest = self._recurring("identity", question.identity)
-        family = digests("family", str(FORMAT), namespace_digest, identity_digest, context)
-        scope = digests("scope", family, *features)
+        scope_of = self._recurring_scope if len(context) <= _SHORT else self._scope
+        model, identity = question.model, question.identity
+        scope = scope_of(namespace, identity, model, context, features)
         text_digest = self.digests("text", text)
         return Address(
-            key=f"{self.prefix}{scope}:{text_digest}",
+            key=scope.keys + text_digest,
             text=text,
             text_digest=text_digest,
+            scope=scope.scope,
+            family=scope.family,
+            model=model,
+            model_digest=scope.model_digest,
+            namespace_digest=scope.namespace_digest,
+            identity_digest=scope.identity_digest,
+            exact_reason=reason,
+        )
+
+    def _scope(
+        self, namespace: str, identity: str, model: str, context: str, features: tuple[str, ...]
+    ) -> _Scope:
+        namespace_digest = self._recurring("namespace", namespace)
+        identity_digest = self._recurring("identity", identity)
+        family = self.digests("family", str(FORMAT), namespace_digest, identity_digest, context)
+        scope = self.digests("scope", family, *features)
+        return _Scope(
+            keys=f"{self.prefix}{scope}:",
             scope=scope,
             family=family,
-            model=question.model,
-            model_digest=self._recurring("model", question.model),
+            model_digest=self._recurring("model", model),
             namespace_digest=namespace_digest,
             identity_digest=identity_digest,
-            exact_reason=reason,
         )
 
     def parts(self, question: Question) -> tuple[str, str, tuple[str, ...], str]:
@@ -228,8 +275,8 @@ class Addressing:
         return ""
 
 
-def _is_short(question: Question) -> bool:
-    return len(question.context) + len(question.text) + len(question.identity) <= _SHORT
+def _length(question: Question) -> int:
+    return len(question.context) + len(question.text) + len(question.identity)
 
 
 def normalised(text: str) -> str:

@@ -7,7 +7,6 @@ is in the flows, which methods there are is in cache.py and the files beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from valkey_semcache.coalesce import Coalescer
@@ -100,7 +99,16 @@ class Core:
         question = _question(question)
         if question.namespace is not None:
             return question
-        return question.asked_by(self._asker())
+        return question.asked_by(self.tenant())
+
+    def tenant(self) -> str:
+        """The tenant who is asking now; the default one if nothing names one.
+
+        Raises:
+            UnknownTenantError: That cannot be told, or two tenants are named.
+        """
+        named = self._tenants.named_for(self._view)
+        return self._namespace if named is None else named
 
     def named_tenant(self) -> str | None:
         """The tenant who is asking now; None if nothing names one, which is the default's.
@@ -137,13 +145,8 @@ class Core:
 
     def _address(self, question: Question | str) -> Address:
         question = _question(question)
-        namespace = self._asker() if question.namespace is None else question.namespace
+        namespace = self.tenant() if question.namespace is None else question.namespace
         return self._addressing.address(question, namespace)
-
-    def _asker(self) -> str:
-        """The tenant of a question that names none."""
-        named = self.named_tenant()
-        return self._namespace if named is None else named
 
     def _lookup(
         self, question: Question | str, codec: Codec | None, threshold: float | None
@@ -198,7 +201,7 @@ class Core:
             return None
         address = self._address(question)
         if exact_only:
-            address = replace(address, exact_reason="the answer is for these very words only")
+            address = address._replace(exact_reason="the answer is for these very words only")
         try:
             selection = self._selection
             refusal = selection.refusal(question) or selection.refusal_to_store(question, answer)

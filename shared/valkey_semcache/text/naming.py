@@ -9,8 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from valkey_semcache.blocks import Block
 from valkey_semcache.errors import ConfigurationError
@@ -21,8 +20,7 @@ QuestionFrom: TypeAlias = Callable[[str], str | None]
 it is to be read as without the function."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The question in a message of one text or of several.
 
     Args:

@@ -9,7 +9,7 @@ whole, prompts built around the same material look alike whatever they ask.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Labels that templates put before the question: at the start of a line, or as a heading.
 _QUESTION = re.compile(
@@ -35,8 +35,7 @@ _SIGNS = re.compile(r"[:#<]|is below", re.IGNORECASE)
 _OBSERVATION = re.compile(r"^[ \t]*observation[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(NamedTuple):
     """A prompt in two: what may differ in wording, and what may not.
 
     Args:
