@@ -57,6 +57,33 @@ def test_no_more_threads_than_allowed_and_all_calls_are_made() -> None:
     assert (most, len(workers)) == (3, 3)
 
 
+async def test_calls_of_threads_and_tasks_that_wait_for_a_thread_are_all_made() -> None:
+    workers = Workers(2, "test")
+
+    def threads() -> list[int]:
+        with ThreadPoolExecutor(8) as callers:
+            return list(callers.map(lambda n: workers.call(lambda: n, 20), range(400)))
+
+    tasks = [workers.acall(lambda n=number: -n, 20) for number in range(400)]
+    found, *others = await asyncio.gather(asyncio.to_thread(threads), *tasks)
+    assert (found, others) == (list(range(400)), [-number for number in range(400)])
+    assert len(workers) == 2
+
+
+async def test_a_task_that_gives_up_withdraws_its_call() -> None:
+    workers = Workers(1, "test")
+    go_on, called = threading.Event(), []
+    with pytest.raises(TimeoutError):
+        await workers.acall(go_on.wait, 0.01)
+    waits = asyncio.create_task(workers.acall(lambda: called.append(1), 20))
+    await asyncio.sleep(0)
+    waits.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    go_on.set()
+    assert await workers.acall(lambda: len(called), 20) == 0
+
+
 def test_hanging_calls_keep_their_threads_and_then_calls_fail_at_once() -> None:
     workers = Workers(2, "test")
     go_on = threading.Event()
