@@ -52,6 +52,15 @@ def test_a_right_that_is_missing_is_named(plain: Served, user: str, rule: str) -
     assert check.found.split(": ")[1].split(" (")[0] == rule.removeprefix("+").upper()
 
 
+def test_a_cache_with_a_policy_needs_the_rights_to_its_labels(plain: Served, user: str) -> None:
+    admin: Any = plain.admin
+    admin.xadd(f"{plain.name}:learned:{'0' * 32}:{'1' * 32}", {"l": "a label"})
+    check = look(user, plain.name)["rights"]
+    assert check.found == "this user may not run: XADD, XRANGE"
+    admin.execute_command("ACL", "SETUSER", plain.name, *acl.VERIFIED)
+    assert look(user, plain.name)["rights"].verdict == "pass"
+
+
 def test_who_may_run_no_script_is_told_by_dry_run(plain: Served, user: str) -> None:
     admin: Any = plain.admin
     extra = ("-eval", "-zadd", "-hset", "+acl|whoami", "+acl|dryrun")
@@ -83,7 +92,7 @@ def test_a_default_user_without_rights() -> None:
 
 def test_every_rule_can_be_asked_about() -> None:
     """Completely: a server is not to be asked about half a command."""
-    rules = {*acl.ENTRIES, *acl.FLAT, *acl.SEARCH["1.2"]}
+    rules = {*acl.ENTRIES, *acl.FLAT, *acl.SEARCH["1.2"], *acl.VERIFIED}
     assert {rule.removeprefix("+") for rule in rules} == set(_COMPLETE)
     with PlainValkey() as server, valkey.Valkey.from_url(server.url) as admin:
         execute: Any = admin.execute_command

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from valkey_semcache.diagnosis.findings import Ask, Check, number, pairs, text
@@ -22,8 +23,23 @@ _OF_A_MODEL = ("dimension", "generation", "building", "written", "model")
 _HEX = f"[0-9a-f]{{{DIGEST_LENGTH}}}"
 
 
-def cache_checks(ask: Ask, name: str, searches: bool) -> tuple[list[Check], str | None]:
-    """What is stored under a cache's name, and the kind of index it was written with, if any.
+@dataclass(frozen=True)
+class Found:
+    """What there is of a cache.
+
+    Args:
+        checks: What is to be said of it.
+        kind: The kind of index it was written with, if any.
+        learned: Whether a `policy=` keeps labels there.
+    """
+
+    checks: list[Check]
+    kind: str | None = None
+    learned: bool = False
+
+
+def cache_checks(ask: Ask, name: str, searches: bool) -> Found:
+    """What is stored under a cache's name.
 
     Args:
         ask: Asks the server.
@@ -31,20 +47,21 @@ def cache_checks(ask: Ask, name: str, searches: bool) -> tuple[list[Check], str 
         searches: Whether the server has valkey-search.
     """
     try:
-        entries, all_seen = _entries(ask, name)
+        keys = _Keys(ask, name)
     except _NotAllowedError as error:
         advice = "Give the rights of README's 'Access rights'."
-        return [Check("cache", "fail", f"keys cannot be listed: {error}", advice)], None
+        return Found([Check("cache", "fail", f"keys cannot be listed: {error}", advice)])
+    entries = keys.entries
     listed = ask("FT._LIST") if searches else []
     indexes = sorted(map(text, listed)) if isinstance(listed, list) else []
     models = {m[1] for i in indexes if (m := re.match(rf"{re.escape(name)}:({_HEX}):", i))}
     models |= set(entries) | _models_in_meta(ask, name)
     meta = _Meta(ask, name, sorted(models))
-    checks = [meta.check(searches), _entries_check(entries, all_seen, meta)]
+    checks = [meta.check(searches), _entries_check(entries, keys.all_seen, meta)]
     if searches and meta.kind != "flat":
         for model in sorted(models):
             checks += index_checks(ask, name, model, meta.of(model), entries[model], indexes)
-    return checks, meta.kind
+    return Found(checks, meta.kind, keys.learned)
 
 
 class _NotAllowedError(Exception):
@@ -113,24 +130,29 @@ def _models_in_meta(ask: Ask, name: str) -> set[str]:
     return {match[1] for match in found if match}
 
 
-def _entries(ask: Ask, name: str) -> tuple[Counter[str], bool]:
-    """How many entries each embedding model has, and whether all keys were looked at."""
-    is_entry = re.compile(rf"{re.escape(name)}:({_HEX}):{_HEX}:{_HEX}")
-    counted: Counter[str] = Counter()
-    all_seen = True
-    for node in _nodes(ask):
-        cursor: Any = 0
-        for _ in range(_PAGES):
-            reply = node("SCAN", cursor, "MATCH", f"{name}:*", "COUNT", _PAGE)
-            if not isinstance(reply, tuple | list):
-                raise _NotAllowedError(reply)
-            cursor = int(reply[0])
-            keys = map(text, reply[1])
-            counted.update(m[1] for key in keys if (m := is_entry.fullmatch(key)))
-            if cursor == 0:
-                break
-        all_seen &= cursor == 0
-    return counted, all_seen
+class _Keys:
+    """A cache's keys: how many entries each embedding model has, and whether there are labels.
+
+    `all_seen` is False where not all keys of the server were looked at.
+    """
+
+    def __init__(self, ask: Ask, name: str) -> None:
+        self.entries: Counter[str] = Counter()
+        self.all_seen, self.learned = True, False
+        is_entry = re.compile(rf"{re.escape(name)}:({_HEX}):{_HEX}:{_HEX}")
+        for node in _nodes(ask):
+            cursor: Any = 0
+            for _ in range(_PAGES):
+                reply = node("SCAN", cursor, "MATCH", f"{name}:*", "COUNT", _PAGE)
+                if not isinstance(reply, tuple | list):
+                    raise _NotAllowedError(reply)
+                cursor = int(reply[0])
+                keys = [text(key) for key in reply[1]]
+                self.entries.update(m[1] for key in keys if (m := is_entry.fullmatch(key)))
+                self.learned |= any(key.startswith(f"{name}:learned:") for key in keys)
+                if cursor == 0:
+                    break
+            self.all_seen &= cursor == 0
 
 
 def _nodes(ask: Ask) -> Iterator[Ask]:

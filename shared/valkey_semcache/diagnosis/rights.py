@@ -46,6 +46,8 @@ _COMPLETE = {
     "time": "",
     "zscore": "KEY m",
     "zrem": "KEY m",
+    "xadd": "KEY * f v",
+    "xrange": "KEY - +",
     "ft.info": "KEY",
     "ft.create": "KEY",
     "ft.search": "KEY *",
@@ -55,7 +57,7 @@ _COMPLETE = {
 not to be asked about half a command."""
 
 
-def rights(ask: Ask, name: str, *, flat: bool, searches: bool) -> Check:
+def rights(ask: Ask, name: str, *, flat: bool, searches: bool, learned: bool = False) -> Check:
     """Which commands this user may not run on the cache's keys.
 
     Args:
@@ -64,8 +66,10 @@ def rights(ask: Ask, name: str, *, flat: bool, searches: bool) -> Check:
         flat: Whether the cache uses the flat index.
         searches: Whether the server has valkey-search. Releases before 1.2 look at the category
             `@search` besides, which cannot be asked about.
+        learned: Whether the cache keeps what a `policy=` has learned.
     """
     rules = (*acl.ENTRIES, *(acl.FLAT if flat else ()), *(acl.SEARCH["1.2"] if searches else ()))
+    rules += acl.VERIFIED if learned else ()
     commands = {
         command: [command, *_COMPLETE[command].replace("KEY", f"{name}:doctor").split()]
         for command in (rule.removeprefix("+") for rule in rules)

@@ -85,10 +85,10 @@ def _round(server: Server, whole: Server, name: str, checks: list[Check]) -> Non
         except (ResponseError, ValkeyClusterException) as error:
             checks.append(Check("cluster", "fail", f"cannot be entered: {error}", _CLUSTER))
             return
-    of_cache, kind = cache_checks(ask, name, searches)
-    checks += of_cache
-    flat = kind == "flat" or not searches
-    checks.append(rights(ask, name, flat=flat, searches=searches))
+    found = cache_checks(ask, name, searches)
+    checks += found.checks
+    flat = found.kind == "flat" or not searches
+    checks.append(rights(ask, name, flat=flat, searches=searches, learned=found.learned))
 
 
 def _reachable(ask: Ask) -> Check:
