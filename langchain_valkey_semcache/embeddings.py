@@ -6,13 +6,18 @@ models a query's vector lies elsewhere than the same text's as a document.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.embeddings import Embeddings
 
+from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.embedding import EmbeddingModel, embedding_identity
 from valkey_semcache.errors import ConfigurationError
-from valkey_semcache.offline import MiniLM
+
+if TYPE_CHECKING:
+    from valkey_semcache import offline
+else:
+    offline = at_first_use("valkey_semcache.offline")
 
 
 def embedding_model(embeddings: Any, embedding_id: str | None) -> EmbeddingModel:
@@ -45,10 +50,9 @@ class MiniLMEmbeddings(Embeddings):
     See `valkey_semcache.offline.MiniLM` for what it needs installed.
     """
 
-    model = MiniLM.model_name
-
     def __init__(self) -> None:
-        self._model = MiniLM()
+        self._model = offline.MiniLM()
+        self.model = self._model.model_name
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector of 384 floats for each text."""

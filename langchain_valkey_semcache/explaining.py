@@ -7,7 +7,7 @@ is explained is what the call would meet. Nothing is counted, and no model is as
 from __future__ import annotations
 
 from abc import ABC
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.caches import BaseCache
 from langchain_core.language_models import BaseChatModel, BaseLLM
@@ -17,7 +17,13 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import RunnableBinding
 
 from langchain_valkey_semcache.asked import Asked
-from valkey_semcache import ConfigurationError, Explanation, Question, SemanticCache
+from valkey_semcache import ConfigurationError, Question, SemanticCache
+from valkey_semcache.at_first_use import at_first_use
+
+if TYPE_CHECKING:
+    from valkey_semcache import explanation
+else:
+    explanation = at_first_use("valkey_semcache.explanation")
 
 
 class Explaining(BaseCache, ABC):
@@ -28,7 +34,7 @@ class Explaining(BaseCache, ABC):
 
     def explain(
         self, prompt: Any, llm: Any, *, neighbours: int = 5, other_tenants: bool = False
-    ) -> Explanation:
+    ) -> explanation.Explanation:
         """What a call of the model would find here and now, and why; nothing is changed by it.
 
         Args:
@@ -48,21 +54,21 @@ class Explaining(BaseCache, ABC):
                 prompt.
         """
         question = self._explained(prompt, llm)
-        if isinstance(question, Explanation):
+        if isinstance(question, explanation.Explanation):
             return question
         return self.core.explain(question, neighbours=neighbours, other_tenants=other_tenants)
 
     async def aexplain(
         self, prompt: Any, llm: Any, *, neighbours: int = 5, other_tenants: bool = False
-    ) -> Explanation:
+    ) -> explanation.Explanation:
         """The same as `explain`, without blocking the event loop."""
         question = self._explained(prompt, llm)
-        if isinstance(question, Explanation):
+        if isinstance(question, explanation.Explanation):
             return question
         how: dict[str, Any] = {"neighbours": neighbours, "other_tenants": other_tenants}
         return await self.core.aexplain(question, **how)
 
-    def _explained(self, prompt: Any, llm: Any) -> Question | Explanation:
+    def _explained(self, prompt: Any, llm: Any) -> Question | explanation.Explanation:
         """The question, or what there is to say of a prompt that cannot be read."""
         handed, llm_string = as_handed(prompt, llm)
         try:

@@ -14,7 +14,7 @@ from valkey_semcache.flow.lookup import Flows
 from valkey_semcache.flow.notes import Notes
 from valkey_semcache.flow.operations import Command, Embed, Flow, Script, Settle
 from valkey_semcache.flow.policy import Policy
-from valkey_semcache.index.opening import IndexSettings
+from valkey_semcache.index.settings import IndexSettings
 from valkey_semcache.outcome import Hit, Miss
 from valkey_semcache.question import Address, Addressing
 from valkey_semcache.stats import Counters

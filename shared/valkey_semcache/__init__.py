@@ -4,6 +4,9 @@ This package is the core; it imports neither LangChain nor LlamaIndex. Apps use 
 through `langchain_valkey_semcache` and `llama_index_valkey_semcache`.
 """
 
+from typing import TYPE_CHECKING
+
+from valkey_semcache.at_first_use import names_at_first_use
 from valkey_semcache.cache import SemanticCache
 from valkey_semcache.embedding import Embedder
 from valkey_semcache.errors import (
@@ -22,15 +25,9 @@ from valkey_semcache.errors import (
     ServerUnreachableError,
     UnreadableError,
 )
-from valkey_semcache.explanation import Explanation, Near
-from valkey_semcache.flow.contents import Contents
-from valkey_semcache.index.listing import StoredIndex
 from valkey_semcache.local import LocalTier
 from valkey_semcache.outcome import Hit, Miss, Neighbour
-from valkey_semcache.precision.judges import CrossEncoderJudge, LLMJudge
-from valkey_semcache.precision.verified import Verified
 from valkey_semcache.question import Question
-from valkey_semcache.rules.now import not_about_now
 from valkey_semcache.rules.thresholds import ThresholdRules
 from valkey_semcache.stats import Stats
 from valkey_semcache.stored.codec import Codec, TextCodec
@@ -43,6 +40,28 @@ from valkey_semcache.telemetry.events import (
 )
 from valkey_semcache.telemetry.fleet import FleetStats
 from valkey_semcache.telemetry.otel import Telemetry
+
+if TYPE_CHECKING:
+    from valkey_semcache.explanation import Explanation, Near
+    from valkey_semcache.flow.contents import Contents
+    from valkey_semcache.index.listing import StoredIndex
+    from valkey_semcache.precision.judges import CrossEncoderJudge, LLMJudge
+    from valkey_semcache.precision.verified import Verified
+    from valkey_semcache.rules.now import not_about_now
+else:
+    __getattr__ = names_at_first_use(
+        __name__,
+        {
+            "Contents": "valkey_semcache.flow.contents",
+            "CrossEncoderJudge": "valkey_semcache.precision.judges",
+            "Explanation": "valkey_semcache.explanation",
+            "LLMJudge": "valkey_semcache.precision.judges",
+            "Near": "valkey_semcache.explanation",
+            "StoredIndex": "valkey_semcache.index.listing",
+            "Verified": "valkey_semcache.precision.verified",
+            "not_about_now": "valkey_semcache.rules.now",
+        },
+    )
 
 __all__ = [
     "BreakerEvent",
@@ -86,3 +105,8 @@ __all__ = [
     "Verified",
     "not_about_now",
 ]
+
+
+def __dir__() -> list[str]:
+    """Also the names that are loaded at first use."""
+    return sorted({*globals(), *__all__})

@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.background import Background, Refresh
 from valkey_semcache.coalesce import Coalescer
 from valkey_semcache.digest import Digests
@@ -22,8 +23,7 @@ from valkey_semcache.flow.lookup import Flows
 from valkey_semcache.flow.notes import Notes
 from valkey_semcache.flow.policy import Policy
 from valkey_semcache.index.contract import ENTRY_FIELDS, SIGNED_FIELDS
-from valkey_semcache.index.opening import IndexSettings
-from valkey_semcache.index.search import Parameters
+from valkey_semcache.index.settings import IndexSettings, Parameters
 from valkey_semcache.local import LocalTier
 from valkey_semcache.methods.explaining import Explaining
 from valkey_semcache.methods.filling import Filling
@@ -56,8 +56,6 @@ from valkey_semcache.options import (
 )
 from valkey_semcache.precision.guards import Guard, checked_guards
 from valkey_semcache.precision.judging import Judge, checked_judge
-from valkey_semcache.precision.learning import LOWEST
-from valkey_semcache.precision.verified import Verified, checked_verified
 from valkey_semcache.question import Addressing
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.rules.rules import Selection, ShouldCache, ShouldStore
@@ -73,6 +71,12 @@ from valkey_semcache.telemetry.events import OnEvent
 from valkey_semcache.telemetry.otel import Telemetry
 from valkey_semcache.telemetry.watching import watched
 from valkey_semcache.text.features import Features, checked_features
+
+if TYPE_CHECKING:
+    from valkey_semcache.precision import learning, verified
+else:
+    learning = at_first_use("valkey_semcache.precision.learning")
+    verified = at_first_use("valkey_semcache.precision.verified")
 
 
 class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing, Removing, Fleet):
@@ -224,7 +228,7 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
         judge: Judge | None = None,
         judge_below: float = 1.0,
         judge_timeout: float = 5.0,
-        policy: Verified | None = None,
+        policy: verified.Verified | None = None,
         ttl_jitter: float = 0.0,
         sliding: bool = False,
         max_age: float | timedelta | None = 604800,
@@ -258,9 +262,10 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
         self._view: str | None = None  # the tenant of a view, and all that it may clear
         self.coalescer = Coalescer()
         self._tenants = Tenants(namespace_from)
-        verified = checked_verified(policy, promote)
-        if verified is not None and isinstance(similarity_threshold, Unsaid):
-            similarity_threshold = LOWEST
+        if policy is not None:
+            policy = verified.checked_verified(policy, promote)
+            if isinstance(similarity_threshold, Unsaid):
+                similarity_threshold = learning.LOWEST
         self._thresholds = Thresholds(similarity_threshold)
         self._selection = Selection.of(models, should_cache, should_store)
         self._max_answer_bytes = checked_count(max_answer_bytes, "max_answer_bytes", 1)
@@ -327,7 +332,7 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
                     store_questions,
                     self._judge_failed,
                 ),
-                verified=verified,
+                verified=policy,
                 promote=checked_flag(promote, "promote"),
                 compress_over=checked_range(compress_over, "compress_over", 0, 2**30),
                 max_answer_bytes=self._max_answer_bytes,

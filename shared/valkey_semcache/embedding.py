@@ -7,21 +7,26 @@ gives is checked before it is used: a vector that cannot be compared never gets 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
+from valkey_semcache.at_first_use import at_first_use, names_at_first_use
 from valkey_semcache.errors import ConfigurationError, EmbeddingError, SemcacheError
 from valkey_semcache.workers import Workers
 
-Vector: TypeAlias = npt.NDArray[np.float32]
-"""A unit vector: one dimension, float32, little-endian."""
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-FLOAT32 = np.dtype("<f4")
+    from valkey_semcache import vectors
+    from valkey_semcache.vectors import FLOAT32 as FLOAT32
+else:
+    vectors = at_first_use("valkey_semcache.vectors")
+    __getattr__ = names_at_first_use(__name__, {"FLOAT32": "valkey_semcache.vectors"})
+
+Vector: TypeAlias = "npt.NDArray[np.float32]"
+"""A unit vector: one dimension, float32, little-endian."""
 
 THREADS = 16
 """Threads in which a model without `aembed` embeds for async calls, and any model for sync ones."""
@@ -136,11 +141,11 @@ class EmbeddingModel:
         Raises:
             EmbeddingError: The model raised or took too long, or its vector cannot be compared.
         """
-        return self._checked(self._embedded([_encodable(text)]))
+        return vectors.only(self._embedded([_encodable(text)]), self.identity)
 
     async def avector(self, text: str) -> Vector:
         """The same, without blocking the event loop."""
-        return self._checked(await self._aembedded([_encodable(text)]))
+        return vectors.only(await self._aembedded([_encodable(text)]), self.identity)
 
     def vectors(self, texts: Sequence[str]) -> list[Vector | EmbeddingError]:
         """The unit vectors of `texts`, by one call of the model; an error in place of one that
@@ -156,13 +161,13 @@ class EmbeddingModel:
         embedded = await self._aembedded([_encodable(text) for text in texts])
         return self._each(embedded, len(texts))
 
-    def _each(self, vectors: Any, count: int) -> list[Vector | EmbeddingError]:
+    def _each(self, embedded: Any, count: int) -> list[Vector | EmbeddingError]:
         try:
-            given = len(vectors)
-            rows = list(vectors)
+            given = len(embedded)
+            rows = list(embedded)
         except TypeError as error:
             raise EmbeddingError(
-                f"The embedding model {self.identity} gave {type(vectors).__name__}, not a "
+                f"The embedding model {self.identity} gave {type(embedded).__name__}, not a "
                 f"sequence of vectors for the {count} texts."
             ) from error
         if given != count:
@@ -172,7 +177,7 @@ class EmbeddingModel:
         found: list[Vector | EmbeddingError] = []
         for row in rows:
             try:
-                found.append(self._checked([row]))
+                found.append(vectors.only([row], self.identity))
             except EmbeddingError as error:
                 found.append(error)
         return found
@@ -211,40 +216,7 @@ class EmbeddingModel:
             f"The embedding model {self.identity} raised {type(error).__name__}; see the cause."
         )
 
-    def _checked(self, vectors: Any) -> Vector:
-        try:
-            count = len(vectors)
-            vector = np.asarray(vectors[0], dtype=np.float64) if count == 1 else None
-        except (TypeError, ValueError, LookupError) as error:
-            raise EmbeddingError(
-                f"The embedding model {self.identity} gave {type(vectors).__name__}, not a "
-                "sequence with one vector of numbers for the one text."
-            ) from error
-        if vector is None:
-            raise EmbeddingError(
-                f"The embedding model {self.identity} gave {count} vectors for one text."
-            )
-        return unit(vector, self.identity)
-
 
 def _encodable(text: str) -> str:
     """`text` with lone surrogates, which no tokenizer or JSON body takes, as "?"."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def unit(vector: npt.NDArray[np.float64], origin: str) -> Vector:
-    """`vector` at length 1, as float32, little-endian.
-
-    Raises:
-        EmbeddingError: It has no direction: empty, all zeros, NaN or infinite in a place, or
-            not one-dimensional. `origin` is named.
-    """
-    if vector.ndim != 1 or not vector.size:
-        raise EmbeddingError(f"{origin} gave a vector of shape {vector.shape}, not one row.")
-    length = math.sqrt(vector @ vector)  # `norm` looks at every kind of matrix first
-    if not 1e-30 <= length < math.inf:
-        raise EmbeddingError(
-            f"{origin} gave a vector that has no direction (length {length}): zeros, NaN or "
-            "infinities cannot be compared, so nothing is looked up or stored under it."
-        )
-    return (vector / length).astype(FLOAT32)

@@ -2,7 +2,7 @@
 
 Rule of this file: a lock that some other thread held when the process forked would stay locked
 for ever in the child, where that thread does not exist. Every lock of the package is a
-`ForkLock`, which the child gets anew.
+`ForkLock`, which the child gets anew; but for that of `at_first_use.py`, which a fork waits for.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.at_first_use import at_first_use
+from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import ForgedError, IndexLostError, SemcacheError
 from valkey_semcache.flow.entries import Entries, fields_of, is_rejected, milliseconds
 from valkey_semcache.flow.exact import ExactTier
@@ -24,11 +24,9 @@ from valkey_semcache.flow.operations import Embed, Flow, Script
 from valkey_semcache.flow.policy import Policy
 from valkey_semcache.flow.serving import TOLERANCE, Serving
 from valkey_semcache.flow.storing import Storing
-from valkey_semcache.flow.verifying import Verifying, Weighing, log_of
 from valkey_semcache.index.contract import Candidate, Fields, VectorIndex
-from valkey_semcache.index.opening import IndexSettings, open_index
 from valkey_semcache.index.scripts import STORE_ALIAS
-from valkey_semcache.index.search import dimension_mismatch
+from valkey_semcache.index.settings import IndexSettings
 from valkey_semcache.local import LocalCopies
 from valkey_semcache.locks import ForkLock
 from valkey_semcache.outcome import Hit, Miss, MissReason, Neighbour
@@ -36,6 +34,16 @@ from valkey_semcache.question import Address
 from valkey_semcache.stats import Counters
 from valkey_semcache.stored.answer import ALIAS_CODEC, Alias, Envelope, place_of
 from valkey_semcache.stored.codec import Codec
+
+if TYPE_CHECKING:
+    from valkey_semcache import vectors
+    from valkey_semcache.flow import verifying
+    from valkey_semcache.index import opening, search
+else:
+    vectors = at_first_use("valkey_semcache.vectors")
+    verifying = at_first_use("valkey_semcache.flow.verifying")
+    opening = at_first_use("valkey_semcache.index.opening")
+    search = at_first_use("valkey_semcache.index.search")
 
 CANDIDATES = 3
 """Neighbours asked for: release 1.0.2 can return nothing for one that has just expired."""
@@ -73,9 +81,9 @@ class Flows:
         self._serving = Serving(self.entries, self._logs, counters, notes, policy, local)
         verified = policy.verified
         self._exact = ExactTier(self.entries, self._serving, aliases=verified is None)
-        self._verifying: Verifying | None = None
+        self._verifying: verifying.Verifying | None = None
         if verified is not None:
-            self._verifying = Verifying(verified, self.entries, counters, policy.seal)
+            self._verifying = verifying.Verifying(verified, self.entries, counters, policy.seal)
         self.exact, self.index_for = self._exact.find, self._index
         stored = self.entries, self._serving, notes, self._index, self._vector
         storing = Storing(*stored, counters, policy, local, self._verifying)
@@ -93,7 +101,7 @@ class Flows:
         """Local, exact, then by meaning. A miss leaves its vector for the store that follows."""
         if self._verifying is None:
             return (yield from self._lookup(address, codec, threshold, None))
-        policy, family = self._verifying.policy, log_of(address)
+        policy, family = self._verifying.policy, verifying.log_of(address)
         policy.asked(family)
         weighing = self._verifying.weighing(codec)
         outcome = yield from self._lookup(address, codec, threshold, weighing)
@@ -102,7 +110,7 @@ class Flows:
         return outcome
 
     def _lookup(
-        self, address: Address, codec: Codec, threshold: float, weighing: Weighing | None
+        self, address: Address, codec: Codec, threshold: float, weighing: verifying.Weighing | None
     ) -> Flow[Hit | Miss]:
         hit = self._serving.held(address, codec, threshold) if self._local is not None else None
         if hit is not None:
@@ -139,7 +147,7 @@ class Flows:
         vector: Vector,
         codec: Codec,
         threshold: float,
-        weighing: Weighing | None,
+        weighing: verifying.Weighing | None,
     ) -> Flow[Hit | Miss]:
         count, judge = CANDIDATES, self._policy.judge
         hearing = None if judge is None else Hearing(judge, self._counters, codec)
@@ -176,7 +184,7 @@ class Flows:
         codec: Codec,
         threshold: float,
         hearing: Hearing | None,
-        weighing: Weighing | None,
+        weighing: verifying.Weighing | None,
         until: float,
     ) -> Flow[tuple[Hit | Miss, int]]:
         """The first candidate that may be served, or why none may; and how many were passed
@@ -266,7 +274,7 @@ class Flows:
             forged = ForgedError("The entry's vector is not the one it was signed with.")
             yield from self.entries.remove_unreadable(candidate.key, forged)
             return None
-        return min(1.0, float(vector @ np.frombuffer(stored, FLOAT32)))
+        return min(1.0, vectors.similarity(vector, stored))
 
     def _miss(
         self, address: Address, reason: MissReason, detail: str, nearest: Neighbour | None = None
@@ -311,13 +319,13 @@ class Flows:
         index = self._opened
         if index is None and self._dimension in (None, dimension):
             searched = partial(self._counters.count, "searches")
-            opened = yield from open_index(self._index_settings, dimension, searched)
+            opened = yield from opening.open_index(self._index_settings, dimension, searched)
             with self._lock:
                 index = self._opened = self._opened or opened
                 self._dimension = index.dimension
         if index is None or index.dimension != dimension:
             # Remembered here too: a server that lost its data knows of no dimension.
-            raise dimension_mismatch(self._dimension, dimension, self._index_settings.model)
+            raise search.dimension_mismatch(self._dimension, dimension, self._index_settings.model)
         return index
 
     def _vector(self, address: Address) -> Flow[Vector]:

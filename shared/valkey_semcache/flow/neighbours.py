@@ -10,9 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import SearchTimeoutError, ServerReplyError
 from valkey_semcache.explanation import Near
 from valkey_semcache.flow.differences import ENTRY, Differences, Entry
@@ -23,6 +21,7 @@ from valkey_semcache.index.reading import ReadingIndex
 from valkey_semcache.question import Address
 from valkey_semcache.stored.answer import ALIAS_CODEC
 from valkey_semcache.stored.keys import Pages, entry_pattern
+from valkey_semcache.vectors import similarity
 
 LOOKED_AT = 64
 """Entries around a question, of all scopes, that valkey-search is asked for."""
@@ -161,7 +160,7 @@ def similarity_to(vector: Vector | None, stored: bytes | None) -> float | None:
         return 1.0
     if stored is None or len(stored) != vector.nbytes:
         return None
-    return min(1.0, max(-1.0, float(vector @ np.frombuffer(stored, FLOAT32))))
+    return min(1.0, max(-1.0, similarity(vector, stored)))
 
 
 def merged(*lists: Iterable[Near]) -> tuple[Near, ...]:

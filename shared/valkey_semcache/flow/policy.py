@@ -7,14 +7,17 @@ a look-up without options does nothing for them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from valkey_semcache.local import LocalTier
 from valkey_semcache.precision.guards import Guards
 from valkey_semcache.precision.judging import Judging
-from valkey_semcache.precision.verified import Verified
 from valkey_semcache.rules.lifetimes import Lifetimes, lifetime_rule
 from valkey_semcache.stored.compression import MAX_ANSWER_BYTES
 from valkey_semcache.stored.sealing import Seal
+
+if TYPE_CHECKING:
+    from valkey_semcache.precision.verified import Verified
 
 
 @dataclass(frozen=True, slots=True)

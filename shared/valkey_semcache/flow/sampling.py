@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from valkey_semcache.embedding import FLOAT32
 from valkey_semcache.errors import ServerReplyError
 from valkey_semcache.flow.contents import Drawn
 from valkey_semcache.flow.lookup import Flows
 from valkey_semcache.flow.operations import Command, Flow, replies_to
 from valkey_semcache.stored.keys import Pages, entry_pattern
+from valkey_semcache.vectors import FLOAT32
 
 _NEIGHBOURS = 8  # looked at for each question that is drawn
 _BATCH = 50

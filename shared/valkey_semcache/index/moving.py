@@ -14,7 +14,8 @@ from valkey_semcache.flow.operations import Command, Flow, Script, replies_to
 from valkey_semcache.index.contract import IndexKind
 from valkey_semcache.index.listing import drop_all, list_indexes
 from valkey_semcache.index.scripts import LOG
-from valkey_semcache.index.search import Parameters, SearchIndex, is_unknown_command
+from valkey_semcache.index.search import SearchIndex, is_unknown_command
+from valkey_semcache.index.settings import Parameters
 from valkey_semcache.stored.keys import Pages, entry_pattern, log_pattern
 
 

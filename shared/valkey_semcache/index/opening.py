@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from valkey_semcache.digest import FORMAT
 from valkey_semcache.errors import (
@@ -20,13 +19,12 @@ from valkey_semcache.errors import (
     UnreadableError,
 )
 from valkey_semcache.flow.operations import Command, Flow, Script, Settle, unless_wrong_type
-from valkey_semcache.index.contract import ENTRY_FIELDS, IndexKind, VectorIndex
+from valkey_semcache.index.contract import IndexKind, VectorIndex
 from valkey_semcache.index.flat import FlatIndex
 from valkey_semcache.index.generations import Generations
 from valkey_semcache.index.pair import PairIndex
 from valkey_semcache.index.scripts import META
 from valkey_semcache.index.search import (
-    Parameters,
     SearchIndex,
     dimension_mismatch,
     index_name,
@@ -34,51 +32,9 @@ from valkey_semcache.index.search import (
     is_unknown_command,
     read_info,
 )
+from valkey_semcache.index.settings import IndexSettings
 
 logger = logging.getLogger("valkey_semcache")
-
-
-@dataclass(frozen=True, slots=True)
-class IndexSettings:
-    """What an index is made with.
-
-    Args:
-        wanted: `"search"`, `"flat"`, or `"auto"` for what the server can do.
-        name: The cache's name.
-        embedding: Digest of the embedding model's name.
-        model: That name, for messages.
-        timeout: Seconds that the client waits for an answer.
-        flat_max_bytes: Memory for the flat index in this process.
-        algorithm: Of valkey-search: `"flat"`, `"hnsw"`, or `"auto"` for both, each where it
-            is the quicker one.
-        parameters: How valkey-search builds and searches its indexes.
-        fields: What a look-up reads of each entry.
-    """
-
-    wanted: Literal["auto", "search", "flat"]
-    name: str
-    embedding: str
-    model: str
-    timeout: float
-    flat_max_bytes: int
-    algorithm: Literal["auto", "flat", "hnsw"] = "auto"
-    parameters: Parameters = field(default_factory=Parameters)
-    fields: tuple[str, ...] = ENTRY_FIELDS
-
-    @property
-    def prefix(self) -> str:
-        """`NAME:EMB:`, before every entry's key."""
-        return f"{self.name}:{self.embedding}:"
-
-    @property
-    def log_prefix(self) -> str:
-        """`NAME:log:EMB:`, before every log's key."""
-        return f"{self.name}:log:{self.embedding}:"
-
-    @property
-    def meta_key(self) -> str:
-        """`NAME:meta`."""
-        return f"{self.name}:meta"
 
 
 def open_index(

@@ -20,6 +20,7 @@ from valkey_semcache.errors import (
 )
 from valkey_semcache.flow.operations import Argument, Command, Flow, Nodes
 from valkey_semcache.index.contract import ENTRY_FIELDS, Candidate, similarity_of
+from valkey_semcache.index.settings import Parameters
 
 Algorithm = Literal["FLAT", "HNSW"]
 """FLAT compares with each vector of the scope; HNSW walks a graph and may miss some."""
@@ -41,23 +42,6 @@ def index_name(prefix: str) -> str:
 def graph_name(prefix: str, generation: int) -> str:
     """Name of a generation of the HNSW index over the same entries."""
     return f"{prefix}hnsw:{generation}"
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """How indexes are built and searched; None for the server's own default.
-
-    Args:
-        m: Edges of a vector in the HNSW graph, 2 to 512.
-        ef_construction: Vectors looked at when one is added to the graph, 1 to 4096.
-        ef_runtime: Vectors looked at by a search of the graph, 1 to 4096.
-        initial_cap: Slots set aside when an index is created.
-    """
-
-    m: int | None = None
-    ef_construction: int | None = None
-    ef_runtime: int | None = None
-    initial_cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ Rule of this file: nothing is counted, stored, extended or renewed by who only a
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.background import Background
 from valkey_semcache.errors import UnknownTenantError
-from valkey_semcache.explanation import Explanation
-from valkey_semcache.flow.explaining import Wanted, explained
 from valkey_semcache.flow.operations import Flow
 from valkey_semcache.methods.core import Core
 from valkey_semcache.options import checked_flag, checked_range, checked_threshold
@@ -18,6 +18,13 @@ from valkey_semcache.outcome import Miss
 from valkey_semcache.precision.judging import at_work
 from valkey_semcache.question import Question
 from valkey_semcache.stored.codec import Codec
+
+if TYPE_CHECKING:
+    from valkey_semcache import explanation
+    from valkey_semcache.flow import explaining
+else:
+    explanation = at_first_use("valkey_semcache.explanation")
+    explaining = at_first_use("valkey_semcache.flow.explaining")
 
 
 class Explaining(Core):
@@ -33,7 +40,7 @@ class Explaining(Core):
         similarity_threshold: float | None = None,
         neighbours: int = 5,
         other_tenants: bool = False,
-    ) -> Explanation:
+    ) -> explanation.Explanation:
         """What `lookup` would do with a question here and now, and why; nothing is changed by it.
 
         It takes longer than a look-up: other scopes are searched too, to say what keeps their
@@ -55,7 +62,7 @@ class Explaining(Core):
             ConfigurationError: An argument is out of range.
         """
         wanted = self._wanted(question, codec, similarity_threshold, neighbours, other_tenants)
-        if isinstance(wanted, Explanation):
+        if isinstance(wanted, explanation.Explanation):
             return wanted
         return self._as_served(self._drive.run(self._explained(wanted)))
 
@@ -67,14 +74,14 @@ class Explaining(Core):
         similarity_threshold: float | None = None,
         neighbours: int = 5,
         other_tenants: bool = False,
-    ) -> Explanation:
+    ) -> explanation.Explanation:
         """The same as `explain`, without blocking the event loop."""
         wanted = self._wanted(question, codec, similarity_threshold, neighbours, other_tenants)
-        if isinstance(wanted, Explanation):
+        if isinstance(wanted, explanation.Explanation):
             return wanted
         return self._as_served(await self._drive.arun(self._explained(wanted)))
 
-    def unexplained(self, detail: str, text: str = "") -> Explanation:
+    def unexplained(self, detail: str, text: str = "") -> explanation.Explanation:
         """Of a request that is not looked up at all.
 
         Args:
@@ -83,7 +90,7 @@ class Explaining(Core):
         """
         miss = Miss("not_cacheable", detail)
         threshold = self._thresholds.plain
-        return Explanation(miss, text, False, "", self.embedding_id, threshold, None)
+        return explanation.Explanation(miss, text, False, "", self.embedding_id, threshold, None)
 
     def _wanted(
         self,
@@ -92,7 +99,7 @@ class Explaining(Core):
         threshold: float | None,
         neighbours: int,
         other_tenants: bool,
-    ) -> Wanted | Explanation:
+    ) -> explaining.Wanted | explanation.Explanation:
         try:
             asked = self.settled(question)
         except UnknownTenantError as error:
@@ -112,12 +119,14 @@ class Explaining(Core):
             miss = Miss("error", f"{type(error).__name__}: {error}")
             return replace(self.unexplained("", asked.text), outcome=miss)
         codec = codec or self._codec
-        return Wanted(asked, codec, threshold, self.embedding_id, neighbours, other_tenants)
+        return explaining.Wanted(
+            asked, codec, threshold, self.embedding_id, neighbours, other_tenants
+        )
 
-    def _explained(self, wanted: Wanted) -> Flow[Explanation]:
-        return explained(self._flows, self._addressing, wanted)
+    def _explained(self, wanted: explaining.Wanted) -> Flow[explanation.Explanation]:
+        return explaining.explained(self._flows, self._addressing, wanted)
 
-    def _as_served(self, found: Explanation) -> Explanation:
+    def _as_served(self, found: explanation.Explanation) -> explanation.Explanation:
         """With `refresh=`, the old answer is served while a new one is asked for."""
         outcome = found.outcome
         if self._background is None or not isinstance(outcome, Miss) or outcome.stale is None:

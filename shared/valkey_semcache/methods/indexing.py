@@ -5,20 +5,26 @@ Rule of this file: whoever calls one of these must know that it did not happen, 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from valkey_semcache.flow.contents import Contents, contents_of
+from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.flow.operations import Flow
-from valkey_semcache.index.listing import StoredIndex, list_indexes, remove_index
-from valkey_semcache.index.moving import reindex
 from valkey_semcache.methods.core import Core
 from valkey_semcache.options import checked_choice, checked_count
+
+if TYPE_CHECKING:
+    from valkey_semcache.flow import contents as counted
+    from valkey_semcache.index import listing, moving
+else:
+    counted = at_first_use("valkey_semcache.flow.contents")
+    listing = at_first_use("valkey_semcache.index.listing")
+    moving = at_first_use("valkey_semcache.index.moving")
 
 
 class Indexing(Core):
     """What is stored by embedding model, and in which kind of index."""
 
-    def indexes(self) -> list[StoredIndex]:
+    def indexes(self) -> list[listing.StoredIndex]:
         """What is stored under this cache's name, by embedding model; all keys are walked.
 
         Entries are found only under the embedding model they were stored with. After a change
@@ -28,13 +34,13 @@ class Indexing(Core):
         Raises:
             ServerError: Valkey could not be reached or refused.
         """
-        return self._drive.run(list_indexes(self._name, self._embedding))
+        return self._drive.run(listing.list_indexes(self._name, self._embedding))
 
-    async def aindexes(self) -> list[StoredIndex]:
+    async def aindexes(self) -> list[listing.StoredIndex]:
         """The same as `indexes`, without blocking the event loop."""
-        return await self._drive.arun(list_indexes(self._name, self._embedding))
+        return await self._drive.arun(listing.list_indexes(self._name, self._embedding))
 
-    def contents(self, *, sample: int = 500) -> list[Contents]:
+    def contents(self, *, sample: int = 500) -> list[counted.Contents]:
         """The same with what their entries take, by a random sample of them.
 
         Args:
@@ -46,14 +52,14 @@ class Indexing(Core):
         """
         return self._drive.run(self._contents(sample))
 
-    async def acontents(self, *, sample: int = 500) -> list[Contents]:
+    async def acontents(self, *, sample: int = 500) -> list[counted.Contents]:
         """The same as `contents`, without blocking the event loop."""
         return await self._drive.arun(self._contents(sample))
 
-    def _contents(self, sample: int) -> Flow[list[Contents]]:
-        return contents_of(self._name, self._embedding, checked_count(sample, "sample", 1))
+    def _contents(self, sample: int) -> Flow[list[counted.Contents]]:
+        return counted.contents_of(self._name, self._embedding, checked_count(sample, "sample", 1))
 
-    def drop_index(self, index: StoredIndex | str) -> int:
+    def drop_index(self, index: listing.StoredIndex | str) -> int:
         """Remove one embedding model's index with all its entries.
 
         Args:
@@ -71,7 +77,7 @@ class Indexing(Core):
         finally:
             self._flows.forget()
 
-    async def adrop_index(self, index: StoredIndex | str) -> int:
+    async def adrop_index(self, index: listing.StoredIndex | str) -> int:
         """The same as `drop_index`, without blocking the event loop."""
         try:
             return await self._drive.arun(self._remove(index))
@@ -106,10 +112,10 @@ class Indexing(Core):
         finally:
             self._flows.forget()
 
-    def _remove(self, index: StoredIndex | str) -> Flow[int]:
-        id_ = index.id if isinstance(index, StoredIndex) else str(index)
-        return remove_index(self._name, id_)
+    def _remove(self, index: listing.StoredIndex | str) -> Flow[int]:
+        id_ = index.id if isinstance(index, listing.StoredIndex) else str(index)
+        return listing.remove_index(self._name, id_)
 
     def _reindex(self, index: str) -> Flow[int]:
         kind = checked_choice(index, "index", ("search", "flat"))
-        return reindex(self._name, self._embedding, kind)
+        return moving.reindex(self._name, self._embedding, kind)

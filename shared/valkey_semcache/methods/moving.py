@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.flow.operations import Flow
 from valkey_semcache.flow.together import together
 from valkey_semcache.methods.asking import Asking
 from valkey_semcache.methods.filling import Progress
 from valkey_semcache.methods.many import batches
-from valkey_semcache.stored.carrying import Carrying, check_header, header
+
+if TYPE_CHECKING:
+    from valkey_semcache.stored import carrying
+else:
+    carrying = at_first_use("valkey_semcache.stored.carrying")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +58,18 @@ class Moving(Asking):
         Raises:
             ServerError: Valkey could not be reached or refused.
         """
-        carrying = self._carrying()
-        yield header(self.embedding_id, self._check(), vectors=vectors)
-        pages = carrying.pages()
-        while (page := self._drive.run(carrying.page(pages, vectors=vectors))) is not None:
+        carried = self._carrying()
+        yield carrying.header(self.embedding_id, self._check(), vectors=vectors)
+        pages = carried.pages()
+        while (page := self._drive.run(carried.page(pages, vectors=vectors))) is not None:
             yield from page
 
     async def aexport_entries(self, *, vectors: bool = False) -> AsyncIterator[dict[str, Any]]:
         """The same as `export_entries`, without blocking the event loop."""
-        carrying = self._carrying()
-        yield header(self.embedding_id, self._check(), vectors=vectors)
-        pages = carrying.pages()
-        while (page := await self._drive.arun(carrying.page(pages, vectors=vectors))) is not None:
+        carried = self._carrying()
+        yield carrying.header(self.embedding_id, self._check(), vectors=vectors)
+        pages = carried.pages()
+        while (page := await self._drive.arun(carried.page(pages, vectors=vectors))) is not None:
             for entry in page:
                 yield entry
 
@@ -111,19 +116,19 @@ class Moving(Asking):
                 progress(len(batch))
         return done
 
-    def _carrying(self) -> Carrying:
-        return Carrying(self._flows, self._addressing.prefix)
+    def _carrying(self) -> carrying.Carrying:
+        return carrying.Carrying(self._flows, self._addressing.prefix)
 
     def _check(self) -> str:
         return self._digests("export")
 
     def _same_model(self, first: Any) -> bool:
-        check_header(first, self._check())
+        carrying.check_header(first, self._check())
         return bool(first.get("embedding") == self.embedding_id)
 
     def _brought(self, batch: Sequence[dict[str, Any]], same_model: bool) -> list[Flow[bool]]:
-        carrying = self._carrying()
-        return [carrying.bring(entry, same_model=same_model) for entry in batch]
+        carried = self._carrying()
+        return [carried.bring(entry, same_model=same_model) for entry in batch]
 
     def _added(self, done: Imported, results: Sequence[bool | Exception]) -> Imported:
         failed = [result for result in results if isinstance(result, Exception)]

@@ -5,12 +5,19 @@ Rule of this file: whoever calls one of these must know that it did not happen, 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.errors import ConfigurationError
-from valkey_semcache.flow.clear import clear_all, clear_matching
 from valkey_semcache.flow.operations import Flow
 from valkey_semcache.methods.core import Core
 from valkey_semcache.outcome import Hit
 from valkey_semcache.question import Question
+
+if TYPE_CHECKING:
+    from valkey_semcache.flow import clear as clearing
+else:
+    clearing = at_first_use("valkey_semcache.flow.clear")
 
 
 class Removing(Core):
@@ -105,5 +112,5 @@ class Removing(Core):
             if value is not None
         }
         if digests:
-            return clear_matching(self._name, digests)
-        return clear_all(self._name, self._embedding)
+            return clearing.clear_matching(self._name, digests)
+        return clearing.clear_all(self._name, self._embedding)

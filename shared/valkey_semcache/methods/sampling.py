@@ -5,11 +5,18 @@ Rule of this file: whoever asks must know that it did not happen, so it raises.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.flow.operations import Flow
-from valkey_semcache.flow.sampling import Sampled, Sampling, near_pairs
 from valkey_semcache.methods.core import Core
 from valkey_semcache.options import checked_count, checked_namespace, checked_threshold
+
+if TYPE_CHECKING:
+    from valkey_semcache.flow import sampling
+else:
+    sampling = at_first_use("valkey_semcache.flow.sampling")
 
 
 class DrawingPairs(Core):
@@ -24,7 +31,7 @@ class DrawingPairs(Core):
         entries: int = 500,
         namespace: str | None = None,
         seed: int | None = None,
-    ) -> Sampled:
+    ) -> sampling.Sampled:
         """Pairs of stored questions that lie near each other, about the threshold.
 
         Of pairs above the threshold there are few: a question that hits is not stored. Those
@@ -55,7 +62,7 @@ class DrawingPairs(Core):
         entries: int = 500,
         namespace: str | None = None,
         seed: int | None = None,
-    ) -> Sampled:
+    ) -> sampling.Sampled:
         """The same as `near_pairs`, without blocking the event loop."""
         wanted = self._sampling(count, around, width, entries, namespace, seed)
         return _told(await self._drive.arun(self._near_pairs(wanted)))
@@ -68,7 +75,7 @@ class DrawingPairs(Core):
         entries: int,
         namespace: str | None,
         seed: int | None,
-    ) -> Sampling:
+    ) -> sampling.Sampling:
         if around is None:
             around = self._thresholds.shown(self._namespace)
             if around is None:
@@ -83,7 +90,7 @@ class DrawingPairs(Core):
             raise ConfigurationError(
                 f"namespace={namespace!r} is another tenant's than this view's."
             )
-        return Sampling(
+        return sampling.Sampling(
             count=checked_count(count, "count", 1),
             low=max(-1.0, around - width),
             high=min(1.0, around + width),
@@ -92,11 +99,11 @@ class DrawingPairs(Core):
             seed=seed,
         )
 
-    def _near_pairs(self, wanted: Sampling) -> Flow[Sampled]:
-        return near_pairs(self._flows, self._name, self._embedding, wanted)
+    def _near_pairs(self, wanted: sampling.Sampling) -> Flow[sampling.Sampled]:
+        return sampling.near_pairs(self._flows, self._name, self._embedding, wanted)
 
 
-def _told(sampled: Sampled) -> Sampled:
+def _told(sampled: sampling.Sampled) -> sampling.Sampled:
     if sampled.entries and sampled.unkept == sampled.entries:
         raise ConfigurationError(
             f"None of the {sampled.entries} stored questions that were looked at has kept its "

@@ -13,13 +13,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
+from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.errors import ConfigurationError, JudgeError
 from valkey_semcache.loop import LoopThread, within
 from valkey_semcache.workers import Workers
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = at_first_use("numpy")
 
 Judge: TypeAlias = Callable[[str, str, str], Any] | Any
 """A function of the asked question, the stored one and the stored answer's text that returns True

@@ -290,14 +290,13 @@ def _is_judge(given: Any) -> bool:
     return callable(given) or any(callable(getattr(given, n, None)) for n in ("judge", "ajudge"))
 
 
-def checked_verified(value: object, promote: bool) -> Verified | None:
-    """The policy that an option names, or None.
+def checked_verified(value: object, promote: bool) -> Verified:
+    """The policy that an option names, taken.
 
     Raises:
-        ConfigurationError: It is something else, or cannot be had with `promote=`.
+        ConfigurationError: It is something else, taken by another cache, or cannot be had with
+            `promote=`.
     """
-    if value is None:
-        return None
     if not isinstance(value, Verified):
         raise ConfigurationError(f"policy={value!r} is not allowed: it takes a Verified(…).")
     if promote:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from valkey_semcache.digest import FORMAT
-from valkey_semcache.embedding import FLOAT32, Vector, unit
+from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import ConfigurationError, EmbeddingError, ServerReplyError
 from valkey_semcache.flow.entries import milliseconds
 from valkey_semcache.flow.lookup import Flows
@@ -23,6 +23,7 @@ from valkey_semcache.flow.operations import Argument, Command, Embed, Flow, Scri
 from valkey_semcache.index.scripts import STORE
 from valkey_semcache.stored.answer import ALIAS_CODEC, Envelope, place_of
 from valkey_semcache.stored.keys import Pages, entry_pattern
+from valkey_semcache.vectors import FLOAT32, unit
 
 _READ = ("p", "s", "b", "m", "n", "i", "x", "v")
 _DIGESTS = ("s", "b", "m", "n", "i")
