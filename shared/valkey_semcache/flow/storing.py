@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import SemcacheError
@@ -16,7 +17,6 @@ from valkey_semcache.flow.notes import Note, Notes
 from valkey_semcache.flow.operations import Command, Flow, Script, replies_to
 from valkey_semcache.flow.policy import Policy
 from valkey_semcache.flow.serving import Serving
-from valkey_semcache.flow.verifying import Verifying
 from valkey_semcache.index.contract import VectorIndex
 from valkey_semcache.index.scripts import QUOTA, REJECT, RENEW, STORE
 from valkey_semcache.local import LocalCopies
@@ -25,6 +25,9 @@ from valkey_semcache.question import Address
 from valkey_semcache.stats import Counters
 from valkey_semcache.stored.answer import Envelope, place_of
 from valkey_semcache.stored.codec import Codec
+
+if TYPE_CHECKING:
+    from valkey_semcache.flow.verifying import Verifying
 
 MOST_REJECTED = 100
 """Questions that an entry may be rejected for; from then on it is found by its own words only."""
