@@ -14,6 +14,7 @@ from tests.servers import Served
 from valkey_semcache import ConfigurationError, SemanticCache
 from valkey_semcache.offline import MiniLM
 from valkey_semcache.precision.guards import DEFAULT, Guards
+from valkey_semcache.precision.words import Words
 
 REFUSED = {
     "polarity": [
@@ -100,6 +101,7 @@ LET_THROUGH = {
         ("For a cake, how much sugar do I need?", "How much sugar do I need for a cake?"),
         ("What is the capital of France?", "The capital of France is what?"),
         ("How do I get to Rome from the sea?", "How do I get from the sea to Rome?"),
+        ("How do I get from gate B to gate F?", "How may I get from gate B to gate F?"),
     ],
     "dates": [
         ("Are you open on Sunday?", "Are you open on Sundays?"),
@@ -164,6 +166,12 @@ def test_no_text_makes_a_guard_fail_and_both_ways_it_says_the_same(one: str, oth
     for name in (*DEFAULT, "names"):
         guard = Guards([name])
         assert (guard.refusal(one, other) is None) == (guard.refusal(other, one) is None)
+
+
+@given(TEXTS)
+def test_a_text_s_words_are_the_same_whatever_stands_behind_it(text: str) -> None:
+    """What lies beyond ASCII has a text read word by word, another way than plain English."""
+    assert Words(f"{text} é").lower == [*Words(text).lower, "é"]
 
 
 # In a cache

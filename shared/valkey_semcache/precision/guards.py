@@ -40,6 +40,8 @@ _OF_DATES |= {f"{word}s" for word in _DAYS | _TIME_OF_DAY}
 
 def dates(asked: Words, stored: Words) -> str | None:
     """Other weekdays, months, seasons, or days relative to now; or such against none."""
+    if _OF_DATES.isdisjoint(asked.lower) and _OF_DATES.isdisjoint(stored.lower):
+        return None
     named, others = _dates(asked), _dates(stored)
     if named == others:
         return None
@@ -48,6 +50,8 @@ def dates(asked: Words, stored: Words) -> str | None:
 
 def units(asked: Words, stored: Words) -> str | None:
     """Other units without a number beside them: "in miles", "in kilometres"."""
+    if LONE.isdisjoint(asked.lower) or LONE.isdisjoint(stored.lower):
+        return None
     named, others = _units(asked), _units(stored)
     if named - others and others - named:
         return f"{_listed(named - others)} is not {_listed(others - named)}"
@@ -136,8 +140,6 @@ def checked_guards(value: object, store_questions: bool) -> Guards:
 
 
 def _dates(text: Words) -> frozenset[str]:
-    if _OF_DATES.isdisjoint(text.lower):
-        return frozenset()
     found = set()
     for place, word in enumerate(text.lower):
         singular = word[:-1] if word.endswith("s") else word
@@ -160,8 +162,6 @@ def _is_date(text: Words, place: int) -> bool:
 
 
 def _units(text: Words) -> frozenset[str]:
-    if LONE.isdisjoint(text.lower):
-        return frozenset()
     found = set()
     for place, word in enumerate(text.lower):
         if word in LONE:

@@ -75,10 +75,12 @@ for _pair in _PAIRS:
 
 def changed(asked: Words, stored: Words) -> str | None:
     """Whether one question is the opposite of the other, and by which words."""
-    mine, other = frozenset(asked.stems), frozenset(stored.stems)
-    only_mine, only_other = mine - other, other - mine
+    only_mine, only_other = asked.stem_set - stored.stem_set, stored.stem_set - asked.stem_set
     if not only_mine and not only_other and asked.lower.count("not") == stored.lower.count("not"):
         return None
+    nothing_denied = _NEGATIONS.isdisjoint(asked.lower) and _NEGATIONS.isdisjoint(stored.lower)
+    if nothing_denied and not (only_mine and only_other):
+        return None  # there are no two words to be opposites
     flips = _flips(only_mine, only_other)
     negated, negated_other = _negations(asked), _negations(stored)
     differs = bool(negated) != bool(negated_other)

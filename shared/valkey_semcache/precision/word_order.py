@@ -32,12 +32,12 @@ def changed(asked: Words, stored: Words) -> str | None:
     mine, other = asked.stems, stored.stems
     if mine == other or ("by" in asked.lower) != ("by" in stored.lower):
         return None  # "A beat B" and "B was beaten by A" are the same
-    differing, shared = set(mine) ^ set(other), set(mine) & set(other)
-    if 2 * len(differing) > len(shared):
+    shared = asked.stem_set & stored.stem_set
+    differing = len(asked.stem_set) + len(stored.stem_set) - 2 * len(shared)
+    if 2 * differing > len(shared):
         return None
-    order = [stem for stem in mine if stem in shared]
-    if len(order) == len(shared) and order == [stem for stem in other if stem in shared]:
-        return None  # each once, and all in their places
+    if _shared_things(asked, shared) == _shared_things(stored, shared):
+        return None  # all in their places
     if not _SYMMETRIC.isdisjoint(asked.lower + stored.lower):
         return None
     framed, framed_there = _frames(asked), _frames(stored)
@@ -52,6 +52,15 @@ def changed(asked: Words, stored: Words) -> str | None:
         if found is not None:
             return _told(asked, *found)
     return None
+
+
+def _shared_things(text: Words, shared: frozenset[str]) -> list[str]:
+    """What both texts have, in its order, without stopwords."""
+    return [
+        stem
+        for word, stem in zip(text.lower, text.stems, strict=True)
+        if stem in shared and word not in _STOPWORDS
+    ]
 
 
 def _told(asked: Words, one: str, other: str) -> str:
