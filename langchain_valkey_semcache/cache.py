@@ -24,7 +24,7 @@ from langchain_valkey_semcache.embeddings import embedding_model
 from langchain_valkey_semcache.explaining import Explaining
 from langchain_valkey_semcache.prompt import Context
 from langchain_valkey_semcache.removing import Removing
-from langchain_valkey_semcache.telling import apassed_on, passed_on
+from langchain_valkey_semcache.telling import apassed_on, is_heard, passed_on
 from langchain_valkey_semcache.warming import Warming
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
 from valkey_semcache.errors import UnknownTenantError
@@ -158,19 +158,29 @@ class ValkeySemanticCache(Warming, Explaining, Removing):
 
     def lookup(self, prompt: str, llm_string: str) -> list[Any] | None:
         """The stored generations for this prompt or one that means the same, or None."""
+        if not is_heard():  # as `passed_on` would see too, but it is not for nothing
+            return self._looked_up(prompt, llm_string)
         with passed_on(self.core):
-            question = self._question(prompt, llm_string)
-            if question is None:
-                return None
-            return self._given(self.core.lookup(question), prompt, llm_string, question)
+            return self._looked_up(prompt, llm_string)
+
+    def _looked_up(self, prompt: str, llm_string: str) -> list[Any] | None:
+        question = self._question(prompt, llm_string)
+        if question is None:
+            return None
+        return self._given(self.core.lookup(question), prompt, llm_string, question)
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Any] | None:
         """The same as `lookup`, without blocking the event loop."""
+        if not is_heard():
+            return await self._alooked_up(prompt, llm_string)
         async with apassed_on(self.core):
-            question = self._question(prompt, llm_string)
-            if question is None:
-                return None
-            return self._given(await self.core.alookup(question), prompt, llm_string, question)
+            return await self._alooked_up(prompt, llm_string)
+
+    async def _alooked_up(self, prompt: str, llm_string: str) -> list[Any] | None:
+        question = self._question(prompt, llm_string)
+        if question is None:
+            return None
+        return self._given(await self.core.alookup(question), prompt, llm_string, question)
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Keep a model's answer, unless it is empty, cut off, or a call for a tool."""

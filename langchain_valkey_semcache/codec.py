@@ -27,8 +27,8 @@ from langchain_valkey_semcache.portable import (
 from valkey_semcache.errors import NotStorableError, UnreadableError
 
 _KINDS = (Generation, GenerationChunk, ChatGeneration, ChatGenerationChunk)
-# Decoders made once, and without looking for the encoding: it is UTF-8.
-_decoded = json.JSONDecoder().decode
+# Made once, and for UTF-8 without blanks around it: `json.loads` would look for other encodings.
+_raw_decode = json.JSONDecoder().raw_decode
 _MESSAGE_FIELDS = (
     "content",
     "tool_calls",
@@ -40,12 +40,15 @@ _MESSAGE_FIELDS = (
 )
 
 
+_FIELDS = frozenset(_MESSAGE_FIELDS)
 _USAGE = {"input_tokens", "output_tokens", "total_tokens"}
+_COUNTS = {int}
 _NOTHING: dict[str, Any] = {}
 _Model = TypeVar("_Model", bound=BaseModel)
 # What their makers give them, for those made without validation.
 _MESSAGE = AIMessage(content="")
 _GENERATION = ChatGeneration(message=_MESSAGE)
+_set = object.__setattr__
 
 
 class GenerationCodec:
@@ -73,8 +76,9 @@ class GenerationCodec:
             UnreadableError: The bytes are not what `encode` writes.
         """
         try:
-            stored = _decoded(content.decode("utf-8", "surrogatepass"))
-            if not isinstance(stored, list) or not stored:
+            text = content.decode("utf-8", "surrogatepass")
+            stored, end = _raw_decode(text)
+            if not isinstance(stored, list) or not stored or end < len(text):
                 raise ValueError("not a list of generations")
             return [_read(generation) for generation in stored]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -142,49 +146,47 @@ def _plain(value: Any) -> Any:
 
 def _read(stored: dict[str, Any]) -> Generation:
     info = stored["info"]
-    if not isinstance(info, dict | None):
+    if not (info is None or isinstance(info, dict)):
         raise ValueError("generation_info is no dict")
     if "message" not in stored:
         if not isinstance(stored["text"], str):
             raise ValueError("text is no string")
         return Generation(text=stored["text"], generation_info=info)
-    parts = stored["message"]
-    known = {name: parts[name] for name in _MESSAGE_FIELDS if name in parts}
+    known = stored["message"]
+    if not known.keys() <= _FIELDS:
+        known = {name: value for name, value in known.items() if name in _FIELDS}
     if not _is_plain(known):
         return ChatGeneration(message=AIMessage(**known), generation_info=info)
     empty: dict[str, Any] = {"additional_kwargs": {}, "response_metadata": {}}
-    message = _built(_MESSAGE, known, {**empty, "tool_calls": [], "invalid_tool_calls": []})
+    empty |= {"tool_calls": [], "invalid_tool_calls": []}
+    message = _built(_MESSAGE, known, empty)
     values = {"text": message.text, "message": message, "generation_info": info}
     return _built(_GENERATION, values)
 
 
 def _is_plain(known: dict[str, Any]) -> bool:
     """Whether a message is text, and all beside it of the types that validation asks for."""
-    usage = known.get("usage_metadata")
+    usage, extra = known.get("usage_metadata"), known.get("additional_kwargs", _NOTHING)
     return (
         isinstance(known["content"], str)
         and isinstance(known.get("name", ""), str)
-        and isinstance(known.get("response_metadata", {}), dict)
-        and isinstance(extra := known.get("additional_kwargs", {}), dict)
+        and isinstance(known.get("response_metadata", _NOTHING), dict)
+        and isinstance(extra, dict)
         and not ("tool_calls" in extra or "tool_calls" in known or "invalid_tool_calls" in known)
         and (usage is None or usage.keys() == _USAGE)
-        and (usage is None or all(type(count) is int for count in usage.values()))
+        and (usage is None or set(map(type, usage.values())) == _COUNTS)
     )
 
 
 def _built(like: _Model, known: dict[str, Any], defaults: dict[str, Any] = _NOTHING) -> _Model:
-    """A model with these values, made as unpickling makes one.
+    """A model with these values, made as pydantic makes a copy of one.
 
     Validation takes a third of an exact hit's time. What it would change must have been ruled
     out, and defaults that can be changed must be new ones.
     """
     made = like.__new__(type(like))
-    made.__setstate__(
-        {
-            "__dict__": {**vars(like), **defaults, **known},
-            "__pydantic_fields_set__": set(known),
-            "__pydantic_extra__": None if like.__pydantic_extra__ is None else {},
-            "__pydantic_private__": None,
-        }
-    )
+    _set(made, "__dict__", {**vars(like), **defaults, **known})
+    _set(made, "__pydantic_fields_set__", set(known))
+    _set(made, "__pydantic_extra__", None if like.__pydantic_extra__ is None else {})
+    _set(made, "__pydantic_private__", None)
     return made

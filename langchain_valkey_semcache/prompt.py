@@ -38,7 +38,7 @@ _SYSTEM = frozenset(("system", "developer"))
 
 # `json.dumps` with arguments makes an encoder each time.
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-_decoded = json.JSONDecoder().decode
+_raw_decode = json.JSONDecoder().raw_decode
 _BY_LABEL = Naming(None, lambda doing, error: None)
 
 # What stands around the text of a last message that holds nothing else.
@@ -122,10 +122,10 @@ def _last_text(prompt: str) -> tuple[str, Split] | None:
     if start < 0 or not prompt.endswith(_CLOSING):
         return None
     try:
-        text = _decoded(prompt[start + len(_OPENING) : -len(_CLOSING)])
+        text, end = _raw_decode(prompt, start + len(_OPENING))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(text, str):
+    if not isinstance(text, str) or end + len(_CLOSING) != len(prompt):
         return None
     split = split_prompt(text)
     return None if split.before or split.after else (prompt[:start], split)

@@ -65,7 +65,7 @@ def of_run(run_manager: Any) -> Iterator[None]:
 def passed_on(core: SemanticCache) -> Iterator[None]:
     """Tell LangChain of what the cache does inside, once it is done."""
     run = _run.get()
-    if not _is_heard(run):
+    if not is_heard():
         yield
         return
     core.hear()
@@ -89,7 +89,7 @@ def passed_on(core: SemanticCache) -> Iterator[None]:
 async def apassed_on(core: SemanticCache) -> AsyncIterator[None]:
     """The same, without blocking the event loop."""
     run = _run.get()
-    if not _is_heard(run):
+    if not is_heard():
         yield
         return
     core.hear()
@@ -109,8 +109,9 @@ async def apassed_on(core: SemanticCache) -> AsyncIterator[None]:
                     core.failed("telling LangChain", error)
 
 
-def _is_heard(run: Any) -> bool:
+def is_heard() -> bool:
     """Whether there is a run, and a handler of it that listens to custom events."""
+    run = _run.get()
     if run is None:
         config = var_child_runnable_config.get()
         run = config.get("callbacks") if config else None

@@ -224,6 +224,7 @@ envelopes = st.builds(
     model=st.text(max_size=20),
     question=st.none() | st.text(max_size=50),
     usage=st.none() | st.dictionaries(st.text(min_size=1), st.integers(), min_size=1, max_size=3),
+    sealed=st.none(),
 )
 
 

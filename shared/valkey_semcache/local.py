@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cachetools import TLRUCache
 
@@ -42,8 +43,7 @@ class LocalTier:
         checked_seconds(self.ttl, "LocalTier(ttl)")
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(NamedTuple):
     """An entry's envelope, or where another wording's lies (then `source` is its key)."""
 
     envelope: Envelope | None
@@ -82,9 +82,12 @@ class LocalCopies:
     def find(self, asked: str) -> tuple[str, float, Envelope] | None:
         """Key, similarity and envelope of the entry that was served for a question's key."""
         with self._lock:
-            held = self._held.get(asked)
-            if held is None or held.envelope is not None:
-                return None if held is None else (asked, 1.0, _envelope(held))
+            try:
+                held = self._held[asked]  # `get` would look for the key, and at the clock, twice
+            except KeyError:
+                return None
+            if held.envelope is not None:
+                return asked, 1.0, held.envelope
             copy = self._held.get(held.source)
             if copy is None or copy.envelope is None or copy.created != held.created:
                 del self._held[asked]
@@ -156,8 +159,3 @@ class LocalCopies:
         self._held[key] = _Held(envelope, key, envelope.created, 1.0, until, size)
         if asked != key and size + _POINTER <= self._tier.max_bytes:
             self._held[asked] = _Held(None, key, envelope.created, similarity, until, _POINTER)
-
-
-def _envelope(held: _Held) -> Envelope:
-    assert held.envelope is not None  # noqa: S101 - for the type checker
-    return held.envelope

@@ -268,7 +268,9 @@ class Addressing:
             return "the request is marked exact-only"
         if not text.strip():
             return "there is no text to compare"
-        if _LAID_OUT.search(text.strip()) or text.count("```") % 2:
+        if ("\n" in text or "~~~" in text) and _LAID_OUT.search(text.strip()):
+            return "the text is laid out by white space, as code is"
+        if "```" in text and text.count("```") % 2:
             return "the text is laid out by white space, as code is"
         if len(text) > self.max_semantic_chars:
             return f"the text is longer than max_semantic_chars={self.max_semantic_chars}"

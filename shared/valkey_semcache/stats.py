@@ -173,23 +173,20 @@ class Counters:
         self._looked_up: dict[str, Counter[str]] = {}  # by model
         self._seconds: dict[str, Counter[int]] = {}  # by tier, and "miss"
         self._taken: deque[tuple[str, str, float | None]] = deque()
+        self._hits: deque[tuple[str, str, tuple[tuple[str, int], ...]]] = deque()
         self.on_failure: Callable[[str, BaseException], None] | None = None
         self._warned: dict[str, float] = {}
 
     def seen(self, outcome: Hit | Miss) -> None:
         """A look-up came to an end."""
-        with self._lock:
-            if isinstance(outcome, Hit):
-                self._counts["hits"][outcome.tier] += 1
-                if outcome.usage:
-                    saved = self._saved.get(outcome.model)
-                    if saved is None:
-                        saved = self._saved[outcome.model] = Counter()
-                    for name, tokens in outcome.usage.items():
-                        saved[name] += tokens
-                    self._counts["priced"][outcome.model] += 1
-            elif not at_work.get():  # what a judge asks is no look-up of the app's
-                self._counts["misses"][outcome.reason] += 1
+        if isinstance(outcome, Hit):
+            # Put down here, which takes no lock, and added up when somebody looks.
+            self._hits.append((outcome.tier, outcome.model, tuple(outcome.usage.items())))
+            if len(self._hits) > _TAKEN:
+                with self._lock:
+                    self._add_up()
+        elif not at_work.get():  # what a judge asks is no look-up of the app's
+            self.count("misses", outcome.reason)
 
     def count(self, what: str, kind: str = "", number: int = 1) -> None:
         """Add to a counter of `Stats`."""
@@ -198,7 +195,7 @@ class Counters:
 
     def timed(self, model: str, kind: str, seconds: float | None) -> None:
         """A look-up for a model ended as `kind`, a tier or "miss", after so many seconds."""
-        # Put down here, which takes no lock, and added up when somebody looks.
+        # Put down, as hits are.
         self._taken.append((model, kind, seconds))
         if len(self._taken) > _TAKEN:
             with self._lock:
@@ -206,6 +203,14 @@ class Counters:
 
     def _add_up(self) -> None:
         """Add up what look-ups have put down. The lock is held."""
+        while self._hits:
+            tier, model, usage = self._hits.popleft()
+            self._counts["hits"][tier] += 1
+            if usage:
+                saved = self._saved.setdefault(model, Counter())
+                for name, tokens in usage:
+                    saved[name] += tokens
+                self._counts["priced"][model] += 1
         while self._taken:
             model, kind, seconds = self._taken.popleft()
             counter = self._looked_up.get(model)
@@ -265,9 +270,9 @@ class Counters:
     def snapshot(self, breaker: str, index: VectorIndex | None) -> Stats:
         """The numbers as of now."""
         with self._lock:
+            self._add_up()
             counts = {name: dict(counter) for name, counter in self._counts.items()}
             saved = {model: Counter(tokens) for model, tokens in self._saved.items()}
-            self._add_up()
             looked_up = {model: dict(counter) for model, counter in self._looked_up.items()}
             seconds = {kind: dict(counter) for kind, counter in self._seconds.items()}
         return Stats(

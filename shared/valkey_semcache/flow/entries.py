@@ -45,11 +45,8 @@ class Entries:
         self._max_answer_bytes = max_answer_bytes
         self._compress_over = compress_over
         self._seal = seal
-
-    @property
-    def are_signed(self) -> bool:
-        """Whether only signed entries are read."""
-        return self._seal is not None and self._seal.signs
+        #: Whether only signed entries are read.
+        self.are_signed = seal is not None and seal.signs
 
     def packed(
         self,
@@ -78,35 +75,51 @@ class Entries:
         try:
             data: bytes | None = (yield Command("HMGET", key, "p"))[0]
         except ServerReplyError as error:
-            if not is_wrong_type(error):
-                raise
-            yield from self.remove_unreadable(key)
+            yield from self.give_way(key, error)
             return None
         return data
 
+    def give_way(self, key: str, error: ServerReplyError) -> Flow[None]:
+        """Delete a key of another type; raise any other error."""
+        if not is_wrong_type(error):
+            raise error
+        yield from self.remove_unreadable(key)
+
     def envelope(self, key: str, data: bytes) -> Flow[Envelope | None]:
-        """An entry's envelope; one that cannot be read is deleted. One that is newer or larger
-        than this cache reads is left alone, for those who do."""
+        """An entry's envelope; None, and the entry is put away, if it cannot be read."""
         try:
-            sealed = None
-            seal = self._seal
-            if seal is None and is_closed(data):
-                seal = _KEYLESS
-            if seal is not None:
-                opened = seal.open(key, data)
-                data, sealed = opened.data, opened.vector
-            envelope = unpack(data, self._max_answer_bytes, sealed)
-            if envelope.place != place_of(key):
-                raise UnreadableError("The envelope belongs to another entry.")
-            return envelope
-        except NewerFormatError:
-            return None
-        except AnswerTooLargeError as error:
-            self._counters.failed("reading an entry", error)
-            return None
+            return self.opened(key, data)
         except UnreadableError as error:
-            yield from self.remove_unreadable(key, error)
+            yield from self.put_away(key, error)
             return None
+
+    def opened(self, key: str, data: bytes) -> Envelope:
+        """An entry's envelope.
+
+        Raises:
+            UnreadableError: It cannot be read, and is to be put away.
+        """
+        sealed = None
+        seal = self._seal
+        if seal is None and is_closed(data):
+            seal = _KEYLESS
+        if seal is not None:
+            opened = seal.open(key, data)
+            data, sealed = opened.data, opened.vector
+        envelope = unpack(data, self._max_answer_bytes, sealed)
+        if envelope.place != place_of(key):
+            raise UnreadableError("The envelope belongs to another entry.")
+        return envelope
+
+    def put_away(self, key: str, error: UnreadableError) -> Flow[None]:
+        """Delete an entry that cannot be read. One that is newer or larger than this cache reads
+        is left alone, for those who do."""
+        if isinstance(error, NewerFormatError):
+            return
+        if isinstance(error, AnswerTooLargeError):
+            self._counters.failed("reading an entry", error)
+            return
+        yield from self.remove_unreadable(key, error)
 
     def is_vector_of(self, envelope: Envelope, vector: bytes | None) -> bool:
         """Whether a vector is the one that the entry was signed with."""

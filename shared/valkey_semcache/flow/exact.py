@@ -5,7 +5,7 @@ Rule of this file: one HMGET, no embedding; an alias costs a second.
 
 from __future__ import annotations
 
-from valkey_semcache.errors import UnreadableError
+from valkey_semcache.errors import ServerReplyError, UnreadableError
 from valkey_semcache.flow.entries import Entries, is_rejected
 from valkey_semcache.flow.operations import Command, Flow, unless_wrong_type
 from valkey_semcache.flow.serving import TOLERANCE, Serving
@@ -32,17 +32,25 @@ class ExactTier:
 
     def find(self, address: Address, codec: Codec, threshold: float) -> Flow[Hit | Miss | None]:
         """The hit, or None; a miss for who is to renew the entry."""
-        data = yield from self._entries.read(address.key)
+        # Nearly every hit of a cache comes by here: what is seldom needed is a flow of its own.
+        entries, key = self._entries, address.key
+        try:
+            (data,) = yield Command("HMGET", key, "p")
+        except ServerReplyError as error:
+            yield from entries.give_way(key, error)
+            return None
         if data is None:
             return None
-        envelope = yield from self._entries.envelope(address.key, data)
-        if envelope is None:
-            return None
-        if envelope.codec == ALIAS_CODEC and not self._aliases:
+        try:
+            envelope = entries.opened(key, data)
+        except UnreadableError as error:
+            yield from entries.put_away(key, error)
             return None
         if envelope.codec == ALIAS_CODEC:
+            if not self._aliases:
+                return None
             return (yield from self._by_alias(address, envelope, codec, threshold))
-        return (yield from self._serving.serve("exact", address, address.key, 1.0, envelope, codec))
+        return (yield from self._serving.serve("exact", address, key, 1.0, envelope, codec))
 
     def _by_alias(
         self, address: Address, envelope: Envelope, codec: Codec, threshold: float

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from valkey_semcache.embedding import Vector
@@ -129,7 +128,7 @@ class Storing:
             note: What the look-up knew of the entry.
             envelope: Of the answer, as it would be stored under the asked words.
         """
-        envelope = replace(envelope, place=place_of(key), question=note.question)
+        envelope = envelope._replace(place=place_of(key), question=note.question)
         packed = self._entries.packed(key, envelope, sealed=note.sealed)
         left = None if envelope.expires is None else envelope.expires - envelope.created
         ttl_ms = milliseconds(left)

@@ -29,7 +29,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from valkey_semcache.digest import FORMAT
 from valkey_semcache.errors import NewerFormatError, UnreadableError
@@ -45,15 +45,17 @@ COMPRESSED, SIGNED, ENCRYPTED = 1, 2, 4
 _KNOWN_FLAGS = COMPRESSED
 _MAGIC = b"sc"
 _HEAD = struct.Struct(">2sBB32sddB")
+_HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">I")
-_decoded = json.JSONDecoder().decode  # made once, and for text: bytes it would look at first
+# Made once, and for text without blanks around it: `json.loads` would look for them.
+_raw_decode = json.JSONDecoder().raw_decode
+_COUNTS = {int}  # the type of every value in an answer's usage
 
 ALIAS_CODEC = "alias/1"
 """Codec of an entry that points to another wording's entry (see `Alias`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """One stored answer with what is known about it.
 
     Args:
@@ -143,32 +145,30 @@ def unpack(
                 f"The entry has format {version} and flags {flags}; this release reads format "
                 f"{FORMAT} and flag {COMPRESSED}. Update valkey-semcache to read it."
             )
-        start = _HEAD.size + codec_length
-        codec = data[_HEAD.size : start].decode("ascii")
+        start = _HEAD_BYTES + codec_length
+        codec = data[_HEAD_BYTES:start].decode("ascii")
         (header_length,) = _LENGTH.unpack_from(data, start)
         start += _LENGTH.size
         end = start + header_length
         if version < 1 or end > len(data):
             raise UnreadableError("The stored envelope is cut short.")
-        private = _decoded(data[start:end].decode())
+        header = data[start:end].decode()
+        private, read = _raw_decode(header)
+        model, question, usage = private.get("m", ""), private.get("q"), private.get("u")
+        if (
+            read < len(header)
+            or not isinstance(model, str)
+            or not (question is None or isinstance(question, str))
+            or not (usage is None or _are_counts(usage))
+        ):
+            raise UnreadableError("The stored envelope's header holds what it should not.")
         content = data[end:]
         if flags & COMPRESSED:
             content = decompressed(content, max_answer_bytes)
         else:
             check_length(len(content), max_answer_bytes)
-        return _checked(
-            Envelope(
-                place=place,
-                codec=codec,
-                content=content,
-                created=created,
-                expires=expires or None,
-                model=private.get("m", ""),
-                question=private.get("q"),
-                usage=private.get("u"),
-                sealed=sealed,
-            )
-        )
+        expiry = expires or None
+        return Envelope(place, codec, content, created, expiry, model, question, usage, sealed)
     except UnreadableError:
         raise
     except (struct.error, ValueError, AttributeError, RecursionError) as error:
@@ -224,21 +224,11 @@ def public_length(data: bytes) -> int:
     return _HEAD.size + data[_HEAD.size - 1]
 
 
-def _checked(envelope: Envelope) -> Envelope:
-    """The envelope, if its private header holds what it should."""
-    question, usage = envelope.question, envelope.usage
-    if (
-        not isinstance(envelope.model, str)
-        or not (question is None or isinstance(question, str))
-        or not (usage is None or isinstance(usage, dict))
-        or not all(type(count) is int for count in (usage or {}).values())
-    ):
-        raise UnreadableError("The stored envelope's header holds values of the wrong type.")
-    return envelope
+def _are_counts(usage: object) -> bool:
+    return isinstance(usage, dict) and set(map(type, usage.values())) <= _COUNTS
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(NamedTuple):
     """Content of an alias: another wording of a stored question, in the same scope.
 
     It holds no answer, only the way to one: deleting the source ends it, and so does

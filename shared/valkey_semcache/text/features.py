@@ -55,6 +55,7 @@ _CODE_LIKE = (
 _DIGIT = re.compile(r"\d")
 _ASCII_DIGIT = re.compile(r"[0-9]")
 _BLANKS = {ord(char): " " for char in "\t\n\r.,;:!?()[]{}<>\"'`-/+*=%$&@#~^|\\_0123456789"}
+_ASCII_BLANKS = bytes(ord(_BLANKS.get(code, chr(code))) for code in range(128)).ljust(256)
 
 
 @lru_cache(maxsize=1024)  # a question is read at its look-up and at its store, and comes again
@@ -87,7 +88,7 @@ def exact_features(text: str) -> tuple[str, ...]:
         if sign in unlinked:
             literals.update(f"code:{code}" for code in pattern.findall(unlinked))
     found += sorted(literals)
-    words = plain.lower().translate(_BLANKS).split()
+    words = _words(plain)
     if digit.search(plain) or not numerals.TRIGGERS.isdisjoint(words):
         found += quantities(plain, frozenset(words))
     return tuple(found)
@@ -116,6 +117,12 @@ def own_features(function: Features, text: str) -> tuple[str, ...]:
             f"features= returned {values!r}; it must return a list of strings, which may be empty."
         )
     return tuple(f"own:{value}" for value in found)
+
+
+def _words(text: str) -> list[str]:
+    if text.isascii():  # bytes are translated three times as fast
+        return text.lower().encode().translate(_ASCII_BLANKS).decode().split()
+    return text.lower().translate(_BLANKS).split()
 
 
 def _take_links(text: str, found: set[str]) -> str:
