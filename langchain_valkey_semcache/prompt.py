@@ -46,12 +46,8 @@ _OPENING, _, _CLOSING = dumps([HumanMessage("?")])[1:].partition('"?"')
 
 # The same prompts come again and again, or the cache would have nothing to do; and new questions
 # under the same system prompt, which is the same context then.
-_known: Recent[tuple[str, str, Context, str | None], Question] = Recent(
-    4 * 2**20, lambda asked: len(asked[0]) + _OVERHEAD
-)
-_contexts: Recent[tuple[str, Context], str] = Recent(
-    2**20, lambda earlier: 2 * len(earlier[0]) + _OVERHEAD
-)
+_known: Recent[tuple[str, str, Context, str | None], Question] = Recent(4 * 2**20)
+_contexts: Recent[tuple[str, Context], str] = Recent(2**20)
 
 
 class UnreadablePromptError(ValueError):
@@ -85,7 +81,7 @@ def read_prompt(
     if question is None:
         split, beside = _read_by_label(prompt, context)
         question = _question(split, beside, llm_string, namespace)
-        _known.put(asked, question)
+        _known.put(asked, question, len(prompt) + _OVERHEAD)
     return question
 
 
@@ -112,7 +108,7 @@ def _read_by_label(prompt: str, context: Context) -> tuple[Split, str]:
     if messages is None:
         return _read_text(prompt, _BY_LABEL)
     split, beside = _read_messages(messages, _BY_LABEL, context)
-    _contexts.put((earlier, context), beside)
+    _contexts.put((earlier, context), beside, len(earlier) + len(beside) + _OVERHEAD)
     return split, beside
 
 

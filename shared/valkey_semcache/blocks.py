@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -31,7 +31,8 @@ class Block(Generic[T]):
 
     def value(self) -> T | None:
         """The value of the innermost block around the caller, or None outside of any."""
-        return cast("T | None", _VALUES.get(_NONE).get(self))
+        value: T | None = _VALUES.get(_NONE).get(self)
+        return value
 
     @contextmanager
     def __call__(self, value: T) -> Iterator[None]:

@@ -27,16 +27,13 @@ def length_prefixed(parts: tuple[str | bytes, ...]) -> bytes:
     """
     out: list[bytes] = []
     for part in parts:
-        data = _encoded(part) if isinstance(part, str) else part
-        out += (_LENGTH(len(data)), data)
+        if isinstance(part, str):
+            try:
+                part = part.encode()  # an error handler's name would cost more than the encoding
+            except UnicodeEncodeError:
+                part = part.encode("utf-8", "surrogatepass")
+        out += (_LENGTH(len(part)), part)
     return b"".join(out)
-
-
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode()  # an error handler's name would cost more than the encoding
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
 
 
 class Digests:

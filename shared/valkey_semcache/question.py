@@ -145,9 +145,7 @@ class Addressing:
         # question at its look-up and at its store.
         self._recurring = lru_cache(maxsize=_REMEMBERED)(digests)
         self._recurring_scope = lru_cache(maxsize=_REMEMBERED)(self._scope)
-        self._known: Recent[tuple[Question, str], Address] = Recent(
-            _ADDRESSES, lambda asked: _length(asked[0]) + _OVERHEAD
-        )
+        self._known: Recent[tuple[Question, str], Address] = Recent(_ADDRESSES)
         self.volatile = tuple(re.compile(pattern) for pattern in volatile)
         self._own_features = features
         self._failed = failed
@@ -163,8 +161,9 @@ class Addressing:
         address = self._known.get(asked)
         if address is None:
             address = self._new_address(question, namespace)
-            if _length(question) <= _SHORT:
-                self._known.put(asked, address)
+            length = len(question.context) + len(question.text) + len(question.identity)
+            if length <= _SHORT:
+                self._known.put(asked, address, length + _OVERHEAD)
         return address
 
     def forget(self) -> None:
@@ -275,10 +274,6 @@ class Addressing:
         if len(text) > self.max_semantic_chars:
             return f"the text is longer than max_semantic_chars={self.max_semantic_chars}"
         return ""
-
-
-def _length(question: Question) -> int:
-    return len(question.context) + len(question.text) + len(question.identity)
 
 
 def normalised(text: str) -> str:

@@ -6,7 +6,6 @@ bounded in size, not in number, for one prompt may be a hundred times as long as
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -23,32 +22,38 @@ class Recent(Generic[K, V]):
 
     Args:
         most: Sum of the sizes in one of the two; there is at most twice as much.
-        size: Of what is kept under a key, such as its characters. More than a hundredth of
-            `most` is not kept, or a few of them would have all others forgotten.
     """
 
-    __slots__ = ("_held", "_most", "_old", "_size", "_young")
+    __slots__ = ("_held", "_most", "_old", "_young")
 
-    def __init__(self, most: int, size: Callable[[K], int]) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._size = size
-        self._young: dict[K, V] = {}
-        self._old: dict[K, V] = {}
+        self._young: dict[K, tuple[V, int]] = {}
+        self._old: dict[K, tuple[V, int]] = {}
         self._held = 0
 
     def get(self, key: K) -> V | None:
         """The value of a key, or None."""
-        value = self._young.get(key)
-        if value is None and (value := self._old.get(key)) is not None:
-            self.put(key, value)
-        return value
+        found = self._young.get(key)
+        if found is None:
+            found = self._old.get(key)
+            if found is None:
+                return None
+            self.put(key, *found)
+        return found[0]
 
-    def put(self, key: K, value: V) -> None:
-        """Remember a value, which is not None."""
-        size = self._size(key)
-        if size > self._most // 100:
+    def put(self, key: K, value: V, size: int) -> None:
+        """Remember a value.
+
+        Args:
+            key: The key.
+            value: The value.
+            size: Of both, about. More than a hundredth of `most` is not kept: a few of them would
+                have all others forgotten.
+        """
+        if size * 100 > self._most:
             return
-        self._young[key] = value
+        self._young[key] = value, size
         self._held += size
         if self._held > self._most:
             self._old, self._young, self._held = self._young, {}, 0

@@ -118,15 +118,15 @@ def test_each_tenant_model_and_context_has_its_own() -> None:
 
 
 def test_memory_is_bounded_and_what_is_used_stays() -> None:
-    recent: Recent[str, int] = Recent(10_000, len)
-    recent.put("used", -1)
+    recent: Recent[str, int] = Recent(10_000)
+    recent.put("used", -1, 10)
     for number in range(5_000):
-        recent.put(f"{number:010}", number)
+        recent.put(f"{number:010}", number, 10)
         assert recent.get("used") == -1
         assert len(recent) <= 2_000 + 2
     assert recent.get(f"{4_999:010}") == 4_999
     assert recent.get(f"{0:010}") is None
-    recent.put("x" * 101, 1)
-    assert recent.get("x" * 101) is None, "one of a hundredth of the bound would push out others"
+    recent.put("large", 1, 101)
+    assert recent.get("large") is None, "one of a hundredth of the bound would push out others"
     recent.clear()
     assert recent.get("used") is None

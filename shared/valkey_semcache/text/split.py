@@ -30,8 +30,6 @@ _MATERIAL = re.compile(
     r"|background|article|text)[ \t]*(?::|is below)",
     re.IGNORECASE | re.MULTILINE,
 )
-# Without one of these there is nothing of the above to be found.
-_SIGNS = re.compile(r"[:#<]|is below", re.IGNORECASE)
 _OBSERVATION = re.compile(r"^[ \t]*observation[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
@@ -61,7 +59,8 @@ def split_prompt(prompt: str) -> Split:
     observations, several lines. (Measured with MiniLM: a line of 80 characters before them
     makes unrelated questions 0.93 alike on average.)
     """
-    if not _SIGNS.search(prompt):
+    # Without one of these there is nothing of the below to be found.
+    if not (":" in prompt or "#" in prompt or "<" in prompt or " below" in prompt.lower()):
         return _plain(prompt)
     if _OBSERVATION.search(prompt):
         return Split(prompt, exact_reason="the prompt holds an agent's observation")
