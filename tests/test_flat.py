@@ -265,7 +265,7 @@ async def test_memory_stays_within_its_bound(plain: Served, way: Way) -> None:
             cache.store(question, "x")
         held = cache._flows.index._views  # type: ignore[union-attr]
         assert held.nbytes <= bound
-        assert sum(v._matrix.nbytes for v in held._views.values()) <= bound
+        assert sum(v._rows.nbytes for v in held._views.values()) <= bound
         for number in range(2_500):
             cache.store(word(number), "x")
         assert await way(cache.lookup, f"{word(2499)} ?")

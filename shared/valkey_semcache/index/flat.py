@@ -2,7 +2,8 @@
 
 Rule of this file: what Valkey's log of a scope says is true, what this process holds is a
 copy. Each look-up first reads what the log has gained. A copy that cannot be continued (the
-log is gone, or was begun anew) is thrown away and read again.
+log is gone, or was begun anew) is thrown away and read again. Whatever is read, of the log or of
+vectors, is read in pieces: a reading takes no more memory than what is kept of it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 import copy
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -25,11 +25,16 @@ from valkey_semcache.flow.operations import (
     unless_wrong_type,
 )
 from valkey_semcache.index.contract import Candidate, Fields, IndexKind
+from valkey_semcache.index.log import Piece, has_token, read_ends, read_piece
 from valkey_semcache.index.scripts import LOG, TIDY
 from valkey_semcache.index.view import View, Views
 
+Noted = list[tuple[str, int]]  # entries of a log: text digest and version
+
 _BATCH = 500  # commands in one pipeline
+_BYTES = 2**18  # of vectors in the replies to one
 _REMIND_SECONDS = 60.0  # after which the first store of a scope writes the meta hash again
+_TRIES = 3  # at a copy that others begin anew
 _TIDY_AT = 64  # dead entries that make it worth cleaning a log
 
 
@@ -63,7 +68,8 @@ class FlatIndex:
         fields: tuple[str, ...],
     ) -> None:
         self.dimension = dimension
-        self._fields = fields
+        self._names = (*fields, "s")
+        self._keys = [name.encode() for name in self._names]
         self._searched = searched
         self._begun = begun
         self._begun_at = time.monotonic()
@@ -85,10 +91,9 @@ class FlatIndex:
 
     def read(self, scope: str, candidate: Candidate) -> Flow[Fields | None]:
         """One HMGET; an entry that is gone, or lost its scope, leaves the copy."""
-        names = (*self._fields, "s")
-        values = yield from unless_wrong_type(Command("HMGET", candidate.key, *names))
-        values = values or [None] * len(names)
-        fields = {name.encode(): v for name, v in zip(names, values, strict=True) if v is not None}
+        values = yield from unless_wrong_type(Command("HMGET", candidate.key, *self._names))
+        found = zip(self._keys, values or (), strict=values is not None)
+        fields = {name: value for name, value in found if value is not None}
         if fields.pop(b"s", b"") != scope.encode() or b"p" not in fields:
             self._views.get(scope).discard(candidate.key.rpartition(":")[2])
             return None
@@ -117,82 +122,123 @@ class FlatIndex:
         self._views.clear()
 
     def _sync(self, scope: str, view: View) -> Flow[None]:
+        """Read on until the copy is what the log says; it may be begun anew meanwhile."""
         log = f"{self._log_prefix}{scope}"
-        token, version = view.state()
-        if token is not None:
-            entries = yield from _read_log(log, str(version))
-            if not entries or entries[-1][0] != token:
-                view.reset()
-                token, version = None, 0
-                yield self._begun
-        if token is None:
-            entries = yield from _read_log(log, "-inf")
-            if not entries:
-                self._views.settle(scope)
-                return
-            token = entries[-1][0]
-        newest = entries[-1][1]
-        # The entry at `version` itself comes again, to show that the log goes on from there.
-        entries = entries[-1 - self._views.max_rows : -1]
-        fresh = [(member.decode(), v) for member, v in entries if v > version]
-        dead: list[tuple[str, int]] = []
-        # Piece by piece, so that no vector is long in memory twice.
-        for start in range(0, len(fresh), _BATCH) or (0,):
-            piece, rest = fresh[start : start + _BATCH], fresh[start + _BATCH :]
-            vectors = yield from self._vectors(scope, [digest for digest, _ in piece])
-            upto = piece[-1][1] if rest else newest
-            if not view.apply(token, version, upto, vectors, expecting=len(rest)):
-                yield from self._sync(scope, view)
-                return
-            version = upto
-            dead += [(digest, v) for digest, v in piece if digest not in vectors]
-        if len(dead) >= max(_TIDY_AT, view.size // 4):
-            yield from self._tidy(log, dead)
-        if view.due():
-            yield from self._check(scope, view)
+        whole = False
+        for _ in range(_TRIES):
+            whole = view.state()[0] is None
+            if (yield from self._read_on(scope, view, log)):
+                break
+        if whole:
+            view.checked()  # all were just looked at
+        elif view.due():
+            yield from self._check(scope, view, log)
         self._views.settle(scope)
 
+    def _read_on(self, scope: str, view: View, log: str) -> Flow[bool]:
+        """One ZRANGE, and what it has brought; False if all is to be read once more."""
+        token, version = view.state()
+        piece = yield from read_piece(log, version)
+        if piece and not has_token(piece):
+            return (yield from self._read_far(scope, view, log))
+        if token is not None and (not piece or piece[-1][0] != token):
+            yield from self._begin_anew(view)
+            return False
+        if not piece or piece[-1] == (token, version):
+            return True
+        return (yield from self._take(scope, view, log, piece[-1][0], version, piece))
+
+    def _read_far(self, scope: str, view: View, log: str) -> Flow[bool]:
+        """Read a log that has gained more than a piece, as far back as there is room for."""
+        now, first = yield from read_ends(log, self._views.max_rows)
+        token, version = view.state()
+        if now is None or token not in (None, now):
+            yield from self._begin_anew(view)
+            return False
+        if first:
+            view.expect(self._views.max_rows)
+        while True:
+            piece = yield from read_piece(log, max(first, version))
+            ends = not piece or has_token(piece)
+            if ends and (not piece or piece[-1][0] != now):
+                view.reset()
+                return False
+            if not (yield from self._take(scope, view, log, now, version, piece)):
+                return False
+            if ends:
+                return True
+            version = piece[-1][1]
+
+    def _begin_anew(self, view: View) -> Flow[None]:
+        view.reset()
+        yield self._begun
+
+    def _take(
+        self, scope: str, view: View, log: str, token: bytes, version: int, piece: Piece
+    ) -> Flow[bool]:
+        """Take over what a piece of the log names after `version`; False if another has begun the
+        copy anew meanwhile."""
+        upto = piece[-1][1]
+        fresh = [(m.decode(), v) for m, v in piece if v > version and m != token]
+        dead: Noted = []
+        alive = 0
+        for batch in self._batches(fresh[-self._views.max_rows :]):
+            vectors = yield from self._vectors(scope, [digest for digest, _ in batch])
+            if not view.apply(token, version, batch[-1][1], vectors):
+                return False
+            version = batch[-1][1]
+            alive += len(vectors)
+            dead += [(digest, v) for digest, v in batch if digest not in vectors]
+        if len(dead) >= max(_TIDY_AT, alive // 4):
+            yield from self._tidy(log, dead)
+        return view.apply(token, version, upto, {})
+
+    def _batches(self, noted: Noted) -> Iterator[Noted]:
+        """As many at once as a pipeline may ask for the vectors of."""
+        size = max(1, min(_BATCH, _BYTES // (self.dimension * FLOAT32.itemsize)))
+        return (noted[start : start + size] for start in range(0, len(noted), size))
+
     def _vectors(self, scope: str, digests: list[str]) -> Flow[dict[str, Vector]]:
-        """The vectors of those entries that are still there and in the scope."""
-        found: dict[str, Vector] = {}
-        expected = scope.encode()
-        for start in range(0, len(digests), _BATCH):
-            batch = digests[start : start + _BATCH]
-            replies = yield from replies_to(
-                [Command("HMGET", f"{self._prefix}{scope}:{digest}", "s", "v") for digest in batch]
-            )
-            for digest, reply in zip(batch, replies, strict=True):
-                tag, data = (None, None) if isinstance(reply, ServerReplyError) else reply
-                if tag == expected and (vector := self._vector(data)) is not None:
-                    found[digest] = vector
-        return found
+        """The vectors of those entries that are still there and in the scope. One of another
+        dimension, or not of length 1, is none."""
+        replies = yield from replies_to(
+            [Command("HMGET", f"{self._prefix}{scope}:{digest}", "s", "v") for digest in digests]
+        )
+        expected, length = scope.encode(), self.dimension * FLOAT32.itemsize
+        found: list[str] = []
+        stored: list[bytes] = []
+        for digest, reply in zip(digests, replies, strict=True):
+            tag, data = (None, None) if isinstance(reply, ServerReplyError) else reply
+            if tag == expected and data is not None and len(data) == length:
+                found.append(digest)
+                stored.append(data)
+        rows = np.frombuffer(b"".join(stored), dtype=FLOAT32).reshape(-1, self.dimension)
+        far = np.abs(np.sqrt(np.einsum("ij,ij->i", rows, rows)) - 1.0)
+        return {
+            digest: row for digest, row, off in zip(found, rows, far, strict=True) if off < 1e-3
+        }
 
-    def _vector(self, data: bytes | None) -> Vector | None:
-        """A stored vector, unless it is of another dimension or not of length 1."""
-        if data is None or len(data) != self.dimension * FLOAT32.itemsize:
-            return None
-        vector = np.frombuffer(data, dtype=FLOAT32)
-        length = float(np.linalg.norm(vector))
-        return vector if abs(length - 1.0) < 1e-3 else None
-
-    def _check(self, scope: str, view: View) -> Flow[None]:
+    def _check(self, scope: str, view: View, log: str) -> Flow[None]:
         """Look which entries have expired or were deleted, now and then, and let them go."""
-        log = f"{self._log_prefix}{scope}"
-        entries = yield from _read_log(log, "-inf")
-        noted = [(member.decode(), version) for member, version in entries[:-1]]
-        dead: list[tuple[str, int]] = []
-        for start in range(0, len(noted), _BATCH):
-            batch = noted[start : start + _BATCH]
-            replies = yield from replies_to(
-                [Command("EXISTS", f"{self._prefix}{scope}:{digest}") for digest, _ in batch]
-            )
-            dead += [entry for entry, there in zip(batch, replies, strict=True) if there == 0]
-        for digest, _ in dead:
-            view.discard(digest)
+        version = 0
+        while piece := (yield from read_piece(log, version)):
+            noted = [(m.decode(), v) for m, v in piece if v > version and not m.startswith(b"~")]
+            dead: Noted = []
+            for start in range(0, len(noted), _BATCH):
+                batch = noted[start : start + _BATCH]
+                replies = yield from replies_to(
+                    [Command("EXISTS", f"{self._prefix}{scope}:{digest}") for digest, _ in batch]
+                )
+                dead += [entry for entry, there in zip(batch, replies, strict=True) if there == 0]
+            for digest, _ in dead:
+                view.discard(digest)
+            yield from self._tidy(log, dead)
+            if has_token(piece):
+                break
+            version = piece[-1][1]
         view.checked()
-        yield from self._tidy(log, dead)
 
-    def _tidy(self, log: str, dead: list[tuple[str, int]]) -> Flow[None]:
+    def _tidy(self, log: str, dead: Noted) -> Flow[None]:
         for start in range(0, len(dead), _BATCH):
             pairs = [part for pair in dead[start : start + _BATCH] for part in pair]
             yield Script(TIDY, log, *pairs)
@@ -200,21 +246,3 @@ class FlatIndex:
 
 def _uncounted(served_by: str) -> None:
     """A search that is nobody's."""
-
-
-def _read_log(log: str, start: str) -> Flow[list[tuple[bytes, int]]]:
-    """Members and versions from `start` on, in order; the token is the last, if there is a log.
-
-    RESP2 gives a flat list and scores as text, RESP3 pairs and floats. What no cache writes (other
-    bytes than ASCII, scores without end) is passed over.
-    """
-    command = Command("ZRANGE", log, start, "+inf", "BYSCORE", "WITHSCORES")
-    reply: list[Any] = (yield from unless_wrong_type(command)) or []
-    nested = bool(reply) and isinstance(reply[0], list | tuple)
-    scored = reply if nested else zip(reply[::2], reply[1::2], strict=True)
-    try:
-        pairs = [(member, int(float(score))) for member, score in scored if member.isascii()]
-    except OverflowError:
-        return []
-    # A log without its token is none of ours to continue.
-    return pairs if pairs and pairs[-1][0].startswith(b"~") else []

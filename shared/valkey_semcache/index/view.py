@@ -10,16 +10,18 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from valkey_semcache.embedding import FLOAT32, Vector
-from valkey_semcache.index.screen import WORTH, Rows, Screen, bytes_per_row
+from valkey_semcache.index.blocks import Blocks, Matrix, Numbers
+from valkey_semcache.index.screen import WORTH, Screen, bytes_per_row
 from valkey_semcache.locks import ForkLock
 
 _CHECK_AT = 1024  # entries gained before the next look at which have died
 _OVERHEAD = 1024  # bytes counted for a copy besides its vectors
 _FEW = 16  # highest values that are better looked for one by one
-_PER_ROW = 200  # bytes counted for a row besides its vector
+_PER_ROW = 250  # bytes counted for a row besides its vector
+
+_READING = 6 * 2**20  # bytes that a piece of a log takes while it is read, its vectors, and BLAS
 
 
 class View:
@@ -28,7 +30,7 @@ class View:
     def __init__(self, dimension: int, max_rows: int) -> None:
         self.counted = 0  # bytes that `Views` has on its account for this one
         self._max_rows = max_rows
-        self._matrix = np.empty((0, dimension), dtype=FLOAT32)
+        self._rows = Blocks(dimension, max_rows)
         self._row_of: dict[str, int] = {}
         self._digests: list[str] = []
         self._token: bytes | None = None
@@ -48,7 +50,7 @@ class View:
     def nbytes(self) -> int:
         """Memory held, in bytes, about."""
         screen = 0 if self._screen is None else self._screen.nbytes
-        return self._matrix.nbytes + self.size * _PER_ROW + _OVERHEAD + screen
+        return self._rows.nbytes + self.size * _PER_ROW + _OVERHEAD + screen
 
     def state(self) -> tuple[bytes | None, int]:
         """The log's token and the version read last; None and 0 before the first reading."""
@@ -65,20 +67,16 @@ class View:
         with self._lock:
             self._reset()
 
-    def apply(
-        self,
-        token: bytes,
-        since: int,
-        version: int,
-        vectors: Mapping[str, Vector],
-        *,
-        expecting: int = 0,
-    ) -> bool:
+    def expect(self, rows: int) -> None:
+        """Make room for so many in all, which follow."""
+        with self._lock:
+            self._rows.reserve(rows)
+
+    def apply(self, token: bytes, since: int, version: int, vectors: Mapping[str, Vector]) -> bool:
         """Take over what was read of the log after `since` (0 for all of it) up to `version`.
 
         False, and nothing is taken, if the copy does not reach up to `since` any more: another
-        thread has begun it anew meanwhile. Room is made at once for `expecting`
-        more rows, which follow.
+        thread has begun it anew meanwhile.
         """
         with self._lock:
             if since and (self._token != token or self._version < since):
@@ -87,7 +85,7 @@ class View:
                 self._reset()
                 self._token = token
             self._version = max(self._version, version)
-            self._reserve(len(vectors) + expecting)
+            self._rows.reserve(len(self._digests) + len(vectors))
             for digest, vector in vectors.items():
                 self._put(digest, vector)
             return True
@@ -110,7 +108,7 @@ class View:
                 self._token = begun
             if self._token is not None and before == self._version:
                 self._version = version
-                self._reserve(1)
+                self._rows.reserve(len(self._digests) + 1)
                 self._put(digest, vector)
 
     def best(self, vector: Vector, count: int, least: float = -1.0) -> list[tuple[str, float]]:
@@ -124,16 +122,14 @@ class View:
                 return []
             near = self._screened(size, vector, least)
             if near is not None:
-                found = self._highest(self._matrix[near] @ vector, count, near)
-                found = [
-                    (digest, similarity) for digest, similarity in found if similarity >= least
-                ]
+                found = self._highest(self._rows.taken(near) @ vector, count, near)
+                found = [one for one in found if one[1] >= least]
                 if found:
                     return found
-            return self._highest(self._matrix[:size] @ vector, count)
+            return self._highest(self._rows.products(size, vector), count)
 
     def _highest(
-        self, similarities: Rows, count: int, rows: npt.NDArray[np.intp] | None = None
+        self, similarities: Matrix, count: int, rows: Numbers | None = None
     ) -> list[tuple[str, float]]:
         """The rows with the highest similarities; these are of all rows, or of some."""
         return [
@@ -144,13 +140,13 @@ class View:
             for place, similarity in _highest(similarities, min(count, len(similarities)))
         ]
 
-    def _screened(self, size: int, vector: Vector, least: float) -> npt.NDArray[np.intp] | None:
+    def _screened(self, size: int, vector: Vector, least: float) -> Numbers | None:
         """The rows that may reach `least`; None where a screen does not pay."""
         if least <= 0.0 or size * len(vector) < WORTH or size < self._screen_from:
             return None
         if self._screen is None:
-            self._screen = Screen(self._matrix[:size])
-        near = self._screen.near(self._matrix, size, vector, least)
+            self._screen = Screen(self._rows, size, least)
+        near = self._screen.near(self._rows, size, vector, least)
         if not self._screen.pays:
             self._screen, self._screen_from = None, 2 * size
         return near
@@ -172,7 +168,7 @@ class View:
             self._alive_at_check = len(self._digests)
 
     def _reset(self) -> None:
-        self._matrix = self._matrix[:0].copy()
+        self._rows.clear()
         self._screen, self._screen_from = None, 0
         self._row_of.clear()
         self._digests.clear()
@@ -197,25 +193,17 @@ class View:
         row = self._row_of.pop(digest)
         last = self._digests.pop()
         if last != digest:
-            self._write(row, self._matrix[len(self._digests)])
+            self._write(row, self._rows[len(self._digests)])
             self._digests[row] = last
             self._row_of[last] = row
 
     def _write(self, row: int, vector: Vector) -> None:
-        self._matrix[row] = vector
+        self._rows[row] = vector
         if self._screen is not None:
             self._screen.changed(row)
 
-    def _reserve(self, more: int) -> None:
-        needed = min(len(self._digests) + more, self._max_rows)
-        if needed > len(self._matrix):
-            rows = min(max(needed, len(self._matrix) * 3 // 2, 8), self._max_rows)
-            matrix = np.empty((rows, self._matrix.shape[1]), dtype=FLOAT32)
-            matrix[: len(self._digests)] = self._matrix[: len(self._digests)]
-            self._matrix = matrix
 
-
-def _highest(values: npt.NDArray[np.float32], count: int) -> list[tuple[int, float]]:
+def _highest(values: Matrix, count: int) -> list[tuple[int, float]]:
     """The `count` highest values with their places, highest first. May change `values`.
 
     A few are found one by one: of 10,000 values three in an eighth of argpartition's time.
@@ -237,9 +225,8 @@ class Views:
     def __init__(self, dimension: int, max_bytes: int) -> None:
         self._dimension = dimension
         self._max_bytes = max_bytes
-        self.max_rows = max(
-            1, max_bytes // (dimension * FLOAT32.itemsize + bytes_per_row(dimension) + _PER_ROW)
-        )
+        per_row = dimension * FLOAT32.itemsize + bytes_per_row(dimension) + _PER_ROW
+        self.max_rows = max(1, (max_bytes - min(max_bytes // 3, _READING)) // per_row)
         self._held = 0
         self._views: OrderedDict[str, View] = OrderedDict()
         self._lock = ForkLock()
