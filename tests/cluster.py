@@ -155,6 +155,17 @@ class Cluster:
         if self.standins:
             self.standins[self.nodes.index(node)].restart()
 
+    def move(self) -> None:
+        """End all nodes and start them again, empty, on other ports."""
+        for node in self.nodes:
+            self.kill(node)
+        for node in self.nodes:
+            node.port = 0
+            self.restart(node)
+        for node in self.nodes[1:]:
+            self.on(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port)
+        wait_until(self.is_whole)
+
     def fail_over(self, replica: PlainValkey) -> None:
         """Make a replica the primary, in agreement with the one that was, and wait for it."""
         before = self.primaries()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from tests.chaos.proxy import Proxy
 from tests.cluster import SHARDS, Cluster
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
@@ -22,6 +24,7 @@ from valkey_semcache import Question, SemanticCache
 
 SCOPES = 5
 AT_ONCE = 4
+MANY_AT_ONCE = 30
 MOST = 1000  # stores and look-ups, together
 SLOTS_MOVED = 20
 
@@ -54,22 +57,25 @@ def question(number: int, more: str = "") -> Question:
 
 @dataclass
 class Work:
-    """Stores and look-ups, a few at a time, and what came of them."""
+    """Stores and look-ups, a few at a time, and what came of them; `way` None is both in turn."""
 
-    way: Way
+    way: Way | None
     writer: SemanticCache
     reader: SemanticCache
+    at_once: int = AT_ONCE
+    most: int = MOST
     stored: set[int] = field(default_factory=set)
     wrong: list[tuple[int, Any]] = field(default_factory=list)
     done: int = 0
+    calls: int = 0
 
     async def run(self, meanwhile: Callable[[], None]) -> None:
-        """Work until `meanwhile` has ended, and as much again as makes `MOST` in all."""
+        """Work until `meanwhile` has ended, and as much again as makes `most` in all."""
         changes = asyncio.create_task(asyncio.to_thread(meanwhile))
         numbers = itertools.count()
 
         async def some() -> None:
-            while not changes.done() or self.done < MOST:
+            while not changes.done() or self.done < self.most:
                 number = next(numbers)
                 if await self._call(self.writer.store, question(number), str(number)):
                     self.stored.add(number)
@@ -77,7 +83,7 @@ class Work:
                 await self.look_up(earlier, " please" if number % 3 else "")
                 self.done += 2
 
-        await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(some() for _ in range(self.at_once)))
         await changes
 
     async def settle(self) -> None:
@@ -99,9 +105,11 @@ class Work:
 
     async def _call(self, method: Any, *args: Any) -> Any:
         """Sync calls in threads, so that they come at the same time as well."""
-        if self.way.name == "sync":
+        self.calls += 1
+        way = self.way or Way("async" if self.calls % 3 else "sync")
+        if way.name == "sync":
             return await asyncio.to_thread(method, *args)
-        return await self.way(method, *args)
+        return await way(method, *args)
 
 
 def held(cluster: Cluster, index: str, numbers: set[int], cache: SemanticCache) -> set[int]:
@@ -153,3 +161,76 @@ async def test_nothing_is_lost_that_the_servers_kept(whole: Cluster, way: Way) -
         missed |= {number for number in list(kept)[:50] if not await work.look_up(number)}
         assert missed == set(), "the servers have it"
         assert work.wrong == []
+
+
+async def test_planned_changes_cost_no_call_however_many_are_under_way(whole: Cluster) -> None:
+    """Sync and async calls at the same time."""
+    index = "search" if whole.release else "flat"
+    options: dict[str, Any] = {"index": index, "timeout": 20.0, "similarity_threshold": 0.8}
+    async with (
+        SemanticCache(HashingEmbedder(), whole.url, **options) as writer,
+        SemanticCache(HashingEmbedder(), whole.url, **options) as reader,
+    ):
+        work = Work(None, writer, reader, at_once=MANY_AT_ONCE, most=0)
+
+        def changes() -> None:
+            wait_until(lambda: len(work.stored) > 50)
+            whole.fail_over(whole.replicas()[0])
+            source, target = whole.primaries()[:2]
+            for key in whole.keys_on(source, "semcache:*")[:SLOTS_MOVED]:
+                whole.move_slot(whole.slot_of(key), source, target)
+            stored = len(work.stored)
+            wait_until(lambda: len(work.stored) > stored + 50)
+
+        await work.run(changes)
+        assert writer.stats().errors == reader.stats().errors == {}
+        assert work.wrong == []
+
+
+@dataclass
+class Rows:
+    """Questions on all primaries, and how many of them can be stored."""
+
+    work: Work
+    rows: list[Question] = field(default_factory=lambda: [question(x) for x in range(30)])
+
+    async def stored(self) -> int:
+        """How many are, all at once."""
+        store = self.work.writer.store
+        return sum(await asyncio.gather(*(self.work._call(store, row, "x") for row in self.rows)))
+
+    async def until_all_are(self) -> None:
+        deadline = time.monotonic() + 10
+        while await self.stored() < len(self.rows):
+            assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("cluster", ["flat"], indirect=True)
+async def test_nodes_that_had_all_failed_are_asked_again(whole: Cluster, way: Way) -> None:
+    """Also where the node that the URL names, and all that had not been asked, stay away."""
+    entry = whole.replicas()[0]
+    options: dict[str, Any] = {"index": "flat", "name": f"away-{way.name}", "timeout": 5.0}
+    async with SemanticCache(HashingEmbedder(), entry.url, **options) as cache:
+        rows = Rows(Work(way, cache, cache))
+        assert await rows.stored() == len(rows.rows)
+        primaries = whole.primaries()
+        for node in whole.nodes:
+            whole.kill(node)
+        assert await rows.stored() == 0
+        for node in primaries:
+            whole.restart(node)
+        wait_until(lambda: whole.primaries() == primaries and whole.is_served())
+        await rows.until_all_are()
+
+
+@pytest.mark.parametrize("cluster", ["flat"], indirect=True)
+async def test_a_cluster_with_new_addresses_is_found_by_the_url(whole: Cluster, way: Way) -> None:
+    """As where the URL names a service and each node that starts anew gets another address."""
+    options: dict[str, Any] = {"index": "flat", "name": f"moved-{way.name}", "timeout": 5.0}
+    with Proxy(whole.nodes[0].port) as service:
+        async with SemanticCache(HashingEmbedder(), service.url, **options) as cache:
+            rows = Rows(Work(way, cache, cache))
+            assert await rows.stored() == len(rows.rows)
+            whole.move()
+            service._server_port = whole.nodes[0].port
+            await rows.until_all_are()
