@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import valkey
+from langchain_core.outputs import ChatGeneration
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 from llama_index.core.llms import CustomLLM, LLMMetadata
 from rich.progress import track
@@ -168,19 +169,24 @@ class Filled:
 
     def given(
         self, number: int, *, looked_up: bool, cache: ValkeySemanticCache | None = None
-    ) -> tuple[str, int]:
+    ) -> tuple[str, list[ChatGeneration]]:
         """What a store is given; its look-up is made here, unless it is measured with it."""
         told = self.asked(number, asked)
         if looked_up:
             (cache or self.cache).lookup(told, LLM_STRING)
-        return told, number
+        return told, answer(number)
 
     def asked_and_stored(
-        self, cache: ValkeySemanticCache, given: str, number: int, *, looked_up: bool
+        self,
+        cache: ValkeySemanticCache,
+        given: str,
+        answered: list[ChatGeneration],
+        *,
+        looked_up: bool,
     ) -> None:
         if looked_up:
             assert cache.lookup(given, LLM_STRING) is None
-        cache.update(given, LLM_STRING, answer(number))
+        cache.update(given, LLM_STRING, answered)
 
     def local(self) -> Row:
         """A hit of the local tier, beside nothing. Its prompts were asked in this process before:
