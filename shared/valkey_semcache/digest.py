@@ -27,12 +27,11 @@ def length_prefixed(parts: tuple[str | bytes, ...]) -> bytes:
     """
     out: list[bytes] = []
     for part in parts:
-        if isinstance(part, str):
-            try:
-                part = part.encode()  # an error handler's name would cost more than the encoding
-            except UnicodeEncodeError:
-                part = part.encode("utf-8", "surrogatepass")
-        out += (_LENGTH(len(part)), part)
+        try:  # an error handler's name would cost more than the encoding
+            data = part.encode() if isinstance(part, str) else part
+        except UnicodeEncodeError:
+            data = str(part).encode("utf-8", "surrogatepass")
+        out += (_LENGTH(len(data)), data)
     return b"".join(out)
 
 
