@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import IndexLostError, SemcacheError
@@ -167,7 +167,7 @@ class Around:
                 similarity = similarity_to(vector, fields.get(b"v"))
                 if similarity is None or not trial.entries.is_vector_of(envelope, fields.get(b"v")):
                     continue
-                candidate = replace(candidate, similarity=similarity)
+                candidate = candidate._replace(similarity=similarity)
             is_served = candidate.key == served
             because = (
                 "nothing objects" if is_served else self._because(candidate, envelope, outcome)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.embedding import Vector
-from valkey_semcache.errors import ForgedError, IndexLostError, SemcacheError
+from valkey_semcache.errors import ForgedError, IndexLostError, SemcacheError, UnreadableError
 from valkey_semcache.flow.entries import Entries, fields_of, is_rejected, milliseconds
 from valkey_semcache.flow.exact import ExactTier
 from valkey_semcache.flow.judging import Hearing
@@ -197,26 +196,29 @@ class Flows:
         detail = "nothing is stored in this scope"
         nearest: Neighbour | None = None
         passed_over = guarded = 0
+        scope_prefix = address.key[: -len(address.text_digest)]
         for candidate in candidates:
             passed_over += 1
             if passed_over > CANDIDATES and time.monotonic() > until:
                 detail = detail if nearest else "those near could not be read, and time is up"
                 return self._miss(address, reason, detail, nearest), 0
-            if not candidate.key.startswith(address.key[: -len(address.text_digest)]):
+            if not candidate.key.startswith(scope_prefix):
                 continue
             fields = candidate.fields
             if fields is None:
                 fields = yield from index.read(address.scope, candidate)
                 if fields is None:
                     continue
-            envelope = yield from self.entries.envelope(candidate.key, fields[b"p"])
-            if envelope is None:
+            try:
+                envelope = self.entries.opened(candidate.key, fields[b"p"])
+            except UnreadableError as error:
+                yield from self.entries.put_away(candidate.key, error)
                 continue
             if self.entries.are_signed:
                 similarity = yield from self._verified(candidate, fields, envelope, vector)
                 if similarity is None:
                     continue
-                candidate = replace(candidate, similarity=similarity)
+                candidate = candidate._replace(similarity=similarity)
             refusal = yield from self._refused(
                 address, candidate, fields, envelope, threshold, hearing
             )
@@ -230,7 +232,8 @@ class Flows:
                 if isinstance(hit, Miss):
                     return hit, 0
                 if hit is not None:
-                    yield from self._remember_wording(address, candidate, envelope)
+                    if self._policy.promote:
+                        yield from self._remember_wording(address, candidate, envelope)
                     return hit, 0
                 continue
             if nearest is None:
@@ -288,7 +291,7 @@ class Flows:
         now = time.time()
         expires = self._serving.expiry(envelope, now)
         left = None if expires is None else expires - now
-        if not self._policy.promote or (left is not None and left <= 0):
+        if left is not None and left <= 0:
             return
         source = candidate.key.rpartition(":")[2]
         alias = Envelope(

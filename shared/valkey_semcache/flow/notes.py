@@ -7,10 +7,8 @@ an answer.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from cachetools import LRUCache, TTLCache
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from valkey_semcache.embedding import Vector
 from valkey_semcache.locks import ForkLock
@@ -21,8 +19,10 @@ if TYPE_CHECKING:
     from valkey_semcache.flow.verifying import Check
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+V = TypeVar("V")
+
+
+class Note(NamedTuple):
     """What a look-up that missed knew.
 
     Args:
@@ -52,51 +52,72 @@ class Notes:
     """
 
     def __init__(self, notes: int = 4096, seconds: float = 600, vectors: int = 512) -> None:
-        self._sizes = notes, seconds, vectors
+        self._most, self._seconds, self._most_vectors = notes, seconds, vectors
         self._lock = ForkLock(after_fork=self._begin)
         self._begin()
 
     def _begin(self) -> None:
-        notes, seconds, vectors = self._sizes
-        self._notes: TTLCache[tuple[str, str], Note] = TTLCache(notes, seconds, time.monotonic)
-        self._vectors: LRUCache[str, Vector] = LRUCache(vectors)
-        self._stored: LRUCache[tuple[str, str], str] = LRUCache(notes)
+        # By key, the oldest first. `cachetools` would keep the order in Python.
+        self._notes: OrderedDict[str, tuple[float, Note]] = OrderedDict()
+        self._vectors: OrderedDict[str, Vector] = OrderedDict()
+        self._stored: OrderedDict[str, str] = OrderedDict()
 
     def leave(self, address: Address, note: Note) -> None:
         """Remember a miss for the store that may follow, in whatever thread or task."""
+        now = time.monotonic()
         with self._lock:
-            self._notes[address.scope, address.text_digest] = note
+            notes = self._notes
+            _keep(notes, address.key, (now, note), self._most)
+            while notes and next(iter(notes.values()))[0] < now - self._seconds:
+                notes.popitem(last=False)
 
     def take(self, address: Address) -> Note | None:
         """The note on this question, once."""
         with self._lock:
-            note: Note | None = self._notes.pop((address.scope, address.text_digest), None)
-            return note
+            left, note = self._notes.pop(address.key, (0.0, None))
+        return note if time.monotonic() - left <= self._seconds else None
 
     def vector(self, address: Address) -> Vector | None:
         """The vector of the same text, if it was embedded lately."""
         with self._lock:
-            vector: Vector | None = self._vectors.get(address.text_digest)
-            return vector
+            return _found(self._vectors, address.text_digest)
 
     def keep(self, address: Address, vector: Vector) -> None:
         """Remember a text's vector."""
         with self._lock:
-            self._vectors[address.text_digest] = vector
+            _keep(self._vectors, address.text_digest, vector, self._most_vectors)
 
     def stored(self, address: Address) -> None:
         """Remember under which family a text was stored."""
+        asked = address.namespace_digest + address.text_digest
         with self._lock:
-            self._stored[address.namespace_digest, address.text_digest] = address.family
+            _keep(self._stored, asked, address.family, self._most)
 
     def elsewhere(self, address: Address) -> bool:
         """Whether this process stored the tenant's same text last under another family."""
-        asked = address.namespace_digest, address.text_digest
+        asked = address.namespace_digest + address.text_digest
         with self._lock:
-            return bool(self._stored.get(asked, address.family) != address.family)
+            family = _found(self._stored, asked)
+        return family is not None and family != address.family
 
     def clear(self) -> None:
         """Forget all but the vectors, which are true whatever is stored."""
         with self._lock:
             self._notes.clear()
             self._stored.clear()
+
+
+def _keep(table: OrderedDict[str, V], key: str, value: V, most: int) -> None:
+    """Put down what is the newest now, and forget the oldest if there are too many."""
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > most:
+        table.popitem(last=False)
+
+
+def _found(table: OrderedDict[str, V], key: str) -> V | None:
+    """What is put down under a key, asked for lately now."""
+    value = table.get(key)
+    if value is not None:
+        table.move_to_end(key)
+    return value

@@ -9,11 +9,9 @@ sooner.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from statistics import median
-
-from cachetools import LRUCache
 
 from valkey_semcache.index.search import Algorithm
 from valkey_semcache.locks import ForkLock
@@ -65,6 +63,10 @@ class Plan:
     otherwise: Algorithm | None = None
 
 
+FLAT_ALONE = Plan("FLAT")
+"""The plan where there is no other index."""
+
+
 class Chooser:
     """Plans look-ups by scope.
 
@@ -75,7 +77,7 @@ class Chooser:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._soonest = math.inf
-        self._records: LRUCache[str, _Record] = LRUCache(_SCOPES)
+        self._records: OrderedDict[str, _Record] = OrderedDict()  # of slow scopes
         self._lock = ForkLock()
 
     def plan(self, scope: str, both: bool) -> Plan:
@@ -86,7 +88,7 @@ class Chooser:
             both: Whether there is an HNSW index to choose.
         """
         if not both:
-            return Plan("FLAT")
+            return FLAT_ALONE
         with self._lock:
             record = self._records.get(scope)
             if record is None:
@@ -101,22 +103,27 @@ class Chooser:
                 return Plan(serving, self._patience / 2, other)
             return Plan(other, 1.25 * record.typical(serving), serving)
 
-    def saw(self, scope: str, algorithm: Algorithm, seconds: float) -> None:
-        """A reply came, or the time ran out, after so many seconds."""
+    def saw(self, scope: str, algorithm: Algorithm, seconds: float) -> bool:
+        """A reply came after so many seconds.
+
+        Returns:
+            Whether the scope is among the slow ones: if not, there is nothing to be done for it.
+        """
         with self._lock:
             self._soonest = min(self._soonest * _CREEP, seconds)
-            record = self._records.get(scope)
-            if record is None:
-                if algorithm == "HNSW" or seconds - self._soonest < SLOW:
-                    return
-                record = self._records[scope] = _Record()
+            if scope not in self._records and (
+                algorithm == "HNSW" or seconds - self._soonest < SLOW
+            ):
+                return False
+            record = self._record(scope)
             if record.quiet:
                 record.quiet -= 1
                 if not record.quiet:
                     del self._records[scope]
-                return
-            record.times[algorithm].append(seconds)
-            self._weigh(scope, record)
+            else:
+                record.times[algorithm].append(seconds)
+                self._weigh(scope, record)
+            return True
 
     def arrived(self, seconds: float) -> None:
         """The server's reply to something that takes it no time came after so many seconds."""
@@ -126,7 +133,7 @@ class Chooser:
     def ran_out(self, scope: str, algorithm: Algorithm, seconds: float) -> None:
         """An index did not answer within its time."""
         with self._lock:
-            self._records[scope] = record = self._records.get(scope) or _Record()
+            record = self._record(scope)
             first = not record.known(algorithm)
             if first:
                 # A giant scope, or nothing but a hiccup.
@@ -145,7 +152,7 @@ class Chooser:
     def counted(self, scope: str, *, large: bool) -> None:
         """A scope was counted; if it is small, it was not for its size that replies were slow."""
         with self._lock:
-            self._records[scope] = record = self._records.get(scope) or _Record()
+            record = self._record(scope)
             record.large = large
             record.quiet = 0 if large else _QUIET
 
@@ -171,6 +178,17 @@ class Chooser:
         """How many scopes HNSW serves."""
         with self._lock:
             return sum(record.serving == "HNSW" for record in self._records.values())
+
+    def _record(self, scope: str) -> _Record:
+        """What is known of a slow scope; a new one pushes out the one seen longest ago."""
+        record = self._records.get(scope)
+        if record is None:
+            record = self._records[scope] = _Record()
+            if len(self._records) > _SCOPES:
+                self._records.popitem(last=False)
+        else:
+            self._records.move_to_end(scope)
+        return record
 
     def _weigh(self, scope: str, record: _Record) -> None:
         if not record.known("FLAT"):

@@ -6,8 +6,7 @@ Rule of this file: the contract and the values that pass over it; no index.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from valkey_semcache.embedding import Vector
 from valkey_semcache.flow.operations import Flow
@@ -25,8 +24,7 @@ SIGNED_FIELDS = (*ENTRY_FIELDS, "v")
 """What it reads where signatures are checked: the vector too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An entry near the question.
 
     Args:
@@ -85,4 +83,7 @@ def similarity_of(distance: float) -> float:
 
     The server prints distances from about -4e-7 to 2 (float32 arithmetic).
     """
-    return min(1.0, max(-1.0, 1.0 - distance))
+    similarity = 1.0 - distance
+    if similarity >= 1.0:
+        return 1.0
+    return similarity if similarity > -1.0 else -1.0

@@ -19,7 +19,7 @@ from valkey_semcache.index.chooser import Chooser, Plan
 from valkey_semcache.index.contract import Candidate, Fields, IndexKind
 from valkey_semcache.index.generations import Generations
 from valkey_semcache.index.reading import ReadingIndex
-from valkey_semcache.index.search import SearchIndex
+from valkey_semcache.index.search import Algorithm, SearchIndex
 
 WORTH = 1_000_000
 """Numbers in a scope's vectors (entries times dimensions) below which FLAT is quick, so that slow
@@ -56,6 +56,7 @@ class PairIndex:
         self._flat = flat
         self._graph = generations
         self._patience = _SHARE * seconds
+        self._whole_ms = self._limit_ms(self._patience)
         self._searched = searched
         self._counts = True  # whether the release can count a scope's entries
 
@@ -79,7 +80,7 @@ class PairIndex:
             IndexLostError: The index is no longer in the server.
             SearchTimeoutError: Neither index answered in time.
         """
-        if self._graph is not None:
+        if self._graph is not None and self._graph.building:
             yield from self._graph.go_on()
         for _ in range(_TRIES):
             plan = self._plan(scope)
@@ -98,16 +99,19 @@ class PairIndex:
 
     def added(self, scope: str, text_digest: str, vector: Vector, ttl_ms: int) -> Flow[None]:
         """A write is searchable when its reply returns; HNSW counts what it takes in."""
-        if self._graph is not None:
+        if self._graph is None:
+            return
+        if self._graph.building:
             yield from self._graph.go_on()
+        if self._graph.current is not None:
             yield from self._graph.wrote()
 
     def reading(self, scope: str) -> ReadingIndex:
         """Whichever index serves the scope, to be read without a trace."""
         graph = self._graph.current if self._graph else None
         by_graph = self._flat is None or (graph and self.chooser.serves(scope) == "HNSW")
-        limit = self._limit_ms(Plan("FLAT"))
-        return ReadingIndex(graph if by_graph else self._flat, self.dimension, limit)
+        index = graph if by_graph else self._flat
+        return ReadingIndex(index, self.dimension, self._whole_ms)
 
     def settling(self) -> list[tuple[Argument, ...]]:
         """For each index in use, the search after which what scripts wrote is in it."""
@@ -127,8 +131,12 @@ class PairIndex:
     ) -> Flow[Sequence[Candidate]]:
         """Ask the index planned for, and the other one if it takes too long."""
         found: Sequence[Candidate] | None = None
+        limit_ms = self._whole_ms if plan.seconds is None else self._limit_ms(plan.seconds)
+        index, started = self._serving(plan.algorithm), time.perf_counter()
         try:
-            found, seconds = yield from self._search(plan, scope, vector, count)
+            found = yield from index.nearest(scope, vector, count, limit_ms)
+            seconds = time.perf_counter() - started
+            self._searched(plan.algorithm)
             if batched.get():
                 return found  # it took as long as a whole batch: nothing to learn from
             in_time = seconds < (plan.seconds or self._patience)
@@ -139,33 +147,33 @@ class PairIndex:
                 yield from self._grow(scope)
                 raise
         if found is not None and (in_time or plan.otherwise is None):
-            self.chooser.saw(scope, plan.algorithm, seconds)
-            yield from self._grow(scope)
+            if self.chooser.saw(scope, plan.algorithm, seconds):
+                yield from self._grow(scope)
             return found
         # Release 1.2 answers with what it has found by then, others with an error.
         self.chooser.ran_out(scope, plan.algorithm, plan.seconds or self._patience)
-        other = Plan(plan.otherwise or plan.algorithm)
-        found, seconds = yield from self._search(other, scope, vector, count)
-        self.chooser.saw(scope, other.algorithm, seconds)
+        other = plan.otherwise or plan.algorithm
+        index, started = self._serving(other), time.perf_counter()
+        found = yield from index.nearest(scope, vector, count, self._whole_ms)
+        self._searched(other)
+        self.chooser.saw(scope, other, time.perf_counter() - started)
         return found
 
-    def _search(
-        self, plan: Plan, scope: str, vector: Vector, count: int
-    ) -> Flow[tuple[Sequence[Candidate], float]]:
-        """Candidates, and how many seconds it took."""
+    def _serving(self, algorithm: Algorithm) -> SearchIndex:
+        """The index of a kind.
+
+        Raises:
+            IndexLostError: There is none any more.
+        """
         current = self._graph.current if self._graph else None
-        index = current if plan.algorithm == "HNSW" else self._flat
+        index = current if algorithm == "HNSW" else self._flat
         if index is None:
             raise IndexLostError("The index is gone from the server.")
-        started = time.perf_counter()
-        found = yield from index.nearest(scope, vector, count, self._limit_ms(plan))
-        self._searched(plan.algorithm)
-        return found, time.perf_counter() - started
+        return index
 
-    def _limit_ms(self, plan: Plan) -> int:
+    def _limit_ms(self, seconds: float) -> int:
         """How long the server may search, as FT.SEARCH takes it: 2 ms to a minute."""
-        seconds = self._patience if plan.seconds is None else min(plan.seconds, self._patience)
-        return min(60_000, max(2, math.ceil(1000 * seconds)))
+        return min(60_000, max(2, math.ceil(1000 * min(seconds, self._patience))))
 
     def _grow(self, scope: str) -> Flow[None]:
         """Have HNSW built if the scope has outgrown FLAT and not merely a slow moment."""
@@ -181,7 +189,7 @@ class PairIndex:
     def _entries(self, flat: SearchIndex, scope: str) -> Flow[int]:
         """How many entries a scope has; where the release cannot tell, those of all scopes."""
         if self._counts:
-            entries = yield from flat.count(scope, self._limit_ms(Plan("FLAT")))
+            entries = yield from flat.count(scope, self._whole_ms)
             if entries is not None:
                 return entries
             self._counts = False

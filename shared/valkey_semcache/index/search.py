@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from valkey_semcache.embedding import Vector
@@ -32,6 +33,7 @@ nearest among 100,000 random vectors."""
 
 
 _NOBODY = "nobody"  # no hex digest
+_similarity = attrgetter("similarity")
 
 
 def index_name(prefix: str) -> str:
@@ -109,14 +111,22 @@ class SearchIndex:
             SearchTimeoutError: The server gave up after `timeout_ms`.
         """
         where = f"(@s:{{{scope}}})"
-        reply = yield from self._search(where, vector, count, timeout_ms, self._return)
+        try:
+            reply = yield self._search(where, vector, count, timeout_ms, self._return)
+        except ServerReplyError as error:
+            self._raise_known(error, timeout_ms)
+            raise
         return _candidates(reply)
 
     def around(
         self, where: str, vector: Vector, count: int, timeout_ms: int
     ) -> Flow[Sequence[Candidate]]:
         """The same under another filter, and without fields. `*` filters nothing."""
-        reply = yield from self._search(where, vector, count, timeout_ms, ("RETURN", 1, "d"))
+        try:
+            reply = yield self._search(where, vector, count, timeout_ms, ("RETURN", 1, "d"))
+        except ServerReplyError as error:
+            self._raise_known(error, timeout_ms)
+            raise
         return _candidates(reply, with_fields=False)
 
     def _search(
@@ -126,29 +136,27 @@ class SearchIndex:
         count: int,
         timeout_ms: int,
         returned: tuple[str | int, ...],
-    ) -> Flow[Any]:
-        try:
-            return (
-                yield Command(
-                    "FT.SEARCH",
-                    self.name,
-                    f"{where}=>[KNN {count} {self._knn}",
-                    *("PARAMS", 2, "q", vector.tobytes()),
-                    *("TIMEOUT", timeout_ms),
-                    *returned,
-                    *("LIMIT", 0, count),
-                    *("DIALECT", 2),
-                )
-            )
-        except ServerReplyError as error:
-            if is_lost(error):
-                raise IndexLostError(f"The index {self.name} is gone from the server.") from error
-            if "timeout" in str(error):
-                raise SearchTimeoutError(
-                    f"The server searched the {self.algorithm} index for {timeout_ms} ms without "
-                    "coming to an end: the scope holds very many entries, or the server is busy."
-                ) from error
-            raise
+    ) -> Command:
+        return Command(
+            "FT.SEARCH",
+            self.name,
+            f"{where}=>[KNN {count} {self._knn}",
+            *("PARAMS", 2, "q", vector.tobytes()),
+            *("TIMEOUT", timeout_ms),
+            *returned,
+            *("LIMIT", 0, count),
+            *("DIALECT", 2),
+        )
+
+    def _raise_known(self, error: ServerReplyError, timeout_ms: int) -> None:
+        """Raise what an error reply to a search means, where that is known."""
+        if is_lost(error):
+            raise IndexLostError(f"The index {self.name} is gone from the server.") from error
+        if "timeout" in str(error):
+            raise SearchTimeoutError(
+                f"The server searched the {self.algorithm} index for {timeout_ms} ms without "
+                "coming to an end: the scope holds very many entries, or the server is busy."
+            ) from error
 
     def count(self, scope: str, timeout_ms: int) -> Flow[int | None]:
         """How many entries a scope has; None where the release cannot tell (1.0)."""
@@ -314,14 +322,15 @@ def _candidates(reply: Any, *, with_fields: bool = True) -> list[Candidate]:
     """
     found = []
     for key, flat in zip(reply[1::2], reply[2::2], strict=True):
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        parts = iter(flat)
+        fields = dict(zip(parts, parts, strict=True))
         distance = fields.pop(b"d", None)
         if distance is not None and (b"p" in fields or not with_fields):
             own = fields if with_fields else None
             # A key of other bytes than ASCII is none of ours, and goes as what cannot be read does.
             name = key.decode("utf-8", "surrogateescape")
             found.append(Candidate(name, similarity_of(float(distance)), own))
-    found.sort(key=lambda candidate: -candidate.similarity)
+    found.sort(key=_similarity, reverse=True)
     return found
 
 
