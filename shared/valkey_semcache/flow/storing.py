@@ -107,7 +107,8 @@ class Storing:
                 return
         ttl_ms = milliseconds(ttl)
         yield from self._write(address, envelope, ttl_ms, note)
-        yield from self._within_quota(address, address.key, ttl_ms)
+        if self._policy.max_entries_per_namespace is not None:
+            yield from self._within_quota(address, address.key, ttl_ms)
         if renews == address.key:
             self._counters.count("renewed")
             yield from self._serving.renewed(address, address.key, ttl_ms)
