@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from valkey_semcache.at_first_use import at_first_use, names_at_first_use
+from valkey_semcache.at_first_use import at_first_use
 from valkey_semcache.errors import ConfigurationError, EmbeddingError, SemcacheError
 from valkey_semcache.workers import Workers
 
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from valkey_semcache import vectors
-    from valkey_semcache.vectors import FLOAT32 as FLOAT32
 else:
     vectors = at_first_use("valkey_semcache.vectors")
-    __getattr__ = names_at_first_use(__name__, {"FLOAT32": "valkey_semcache.vectors"})
 
 Vector: TypeAlias = "npt.NDArray[np.float32]"
 """A unit vector: one dimension, float32, little-endian."""

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.embedding import Vector
+from valkey_semcache.vectors import FLOAT32
 
 Matrix = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.intp]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.embedding import Vector
 from valkey_semcache.errors import ServerReplyError
 from valkey_semcache.flow.operations import (
     Command,
@@ -28,6 +28,7 @@ from valkey_semcache.index.contract import Candidate, Fields, IndexKind
 from valkey_semcache.index.log import Piece, has_token, read_ends, read_piece
 from valkey_semcache.index.scripts import LOG, TIDY
 from valkey_semcache.index.view import View, Views
+from valkey_semcache.vectors import FLOAT32
 
 Noted = list[tuple[str, int]]  # entries of a log: text digest and version
 

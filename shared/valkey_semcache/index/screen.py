@@ -11,8 +11,9 @@ import math
 
 import numpy as np
 
-from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.embedding import Vector
 from valkey_semcache.index.blocks import Blocks, Matrix, Numbers
+from valkey_semcache.vectors import FLOAT32
 
 WORTH = 1_000_000
 """Numbers in a matrix below which the whole product is as quick."""

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from valkey_semcache.embedding import FLOAT32, Vector
+from valkey_semcache.embedding import Vector
 from valkey_semcache.index.blocks import Blocks, Matrix, Numbers
 from valkey_semcache.index.screen import WORTH, Screen, bytes_per_row
 from valkey_semcache.locks import ForkLock
+from valkey_semcache.vectors import FLOAT32
 
 _CHECK_AT = 1024  # entries gained before the next look at which have died
 _OVERHEAD = 1024  # bytes counted for a copy besides its vectors
