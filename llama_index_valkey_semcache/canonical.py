@@ -23,6 +23,8 @@ from llama_index_valkey_semcache import tools
 from llama_index_valkey_semcache.compat import TOOL_CALL
 
 _BINARY = ("image", "audio", "video", "data")
+# Made once: `json.dumps` makes one each time.
+_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 class UnreadablePromptError(ValueError):
@@ -37,7 +39,7 @@ def spelled(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 
 def as_json(value: Any) -> str:
     """Canonical JSON of what `spelled` gives."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _encoded(value)
 
 
 def _message(message: ChatMessage, ids: dict[str, int]) -> dict[str, Any]:

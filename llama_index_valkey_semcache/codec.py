@@ -24,6 +24,8 @@ from llama_index_valkey_semcache import tools
 from llama_index_valkey_semcache.compat import THINKING, TOOL_CALL
 from valkey_semcache.errors import NotStorableError, UnreadableError
 
+_decoded = json.JSONDecoder().decode  # for UTF-8: `json.loads` would look for other encodings
+
 # What a response says beside its answer that belongs to the one call that gave it.
 _OF_THE_CALL = frozenset(
     (
@@ -245,7 +247,7 @@ def _json(parts: dict[str, Any]) -> bytes:
 
 def _object(content: bytes, kinds: Mapping[str, type]) -> dict[str, Any]:
     try:
-        stored = json.loads(content)
+        stored = _decoded(content.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise UnreadableError("The stored response is no JSON.") from error
     if not isinstance(stored, dict) or not all(

@@ -147,7 +147,7 @@ class SemanticCacheBreakerEvent(BaseEvent):
 @contextmanager
 def passed_on(cache: SemanticCache) -> Iterator[None]:
     """Tell LlamaIndex of what the cache does inside, once it is done."""
-    if not _heard():
+    if not is_heard():
         yield
         return
     cache.hear()
@@ -180,7 +180,7 @@ def _translated(event: Event) -> BaseEvent:
     return SemanticCacheBreakerEvent(state=event.state)
 
 
-def _heard() -> bool:
+def is_heard() -> bool:
     """Whether any handler listens: an event takes longer to build than an entry to read."""
     at: Any = dispatcher
     while at is not None:

@@ -132,8 +132,11 @@ class Front:
         cache, wait = self.cache, None
         if self.settings.coalesce and (wait := asked.turn(cache, blocking=True)) is not None:
             wait.wait()
-        with events.passed_on(cache):
+        if not events.is_heard():  # as `passed_on` would see too, but it is not for nothing
             outcome = cache.lookup(asked.question, **how)
+        else:
+            with events.passed_on(cache):
+                outcome = cache.lookup(asked.question, **how)
         return self._found(asked, outcome or asked.shared(cache, wait))
 
     async def afind(self, asked: Asked | None) -> Any:
@@ -147,8 +150,11 @@ class Front:
         cache, wait = self.cache, None
         if self.settings.coalesce and (wait := asked.turn(cache, blocking=False)) is not None:
             await wait.awaited()
-        with events.passed_on(cache):
+        if not events.is_heard():
             outcome = await cache.alookup(asked.question, **how)
+        else:
+            with events.passed_on(cache):
+                outcome = await cache.alookup(asked.question, **how)
         return self._found(asked, outcome or asked.shared(cache, wait))
 
     # What is kept

@@ -42,6 +42,9 @@ _SEEN_IN_THE_PROMPT = frozenset(("output_parser", "query_wrapper_prompt"))
 _BASE_URL = re.compile(r"base|url|endpoint|host", re.IGNORECASE)
 
 
+_encoded = json.JSONEncoder(sort_keys=True).encode  # made once: `json.dumps` makes one each time
+
+
 class UnnamableError(ValueError):
     """A parameter of the model cannot be named so that another process would name it alike."""
 
@@ -57,7 +60,7 @@ def model_identity(llm: LLM | str, call: Mapping[str, Any]) -> str:
         UnnamableError: A parameter or an argument has no faithful name.
     """
     model = llm if isinstance(llm, str) else parameters(llm)
-    return json.dumps([model, _settings(call, "")], sort_keys=True)
+    return _encoded([model, _settings(call, "")])
 
 
 def parameters(llm: LLM) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.prompts.base import BasePromptTemplate
@@ -25,8 +24,7 @@ _OF_TOOLS = (MessageRole.TOOL, MessageRole.FUNCTION)
 _HOLE = "\ue5c7question\ue5c7"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a request asks.
 
     Args:

@@ -52,9 +52,10 @@ def in_kwargs(message: ChatMessage) -> list[ToolCall]:
 
 def calls_tools(message: ChatMessage) -> bool:
     """Whether a message asks for tools."""
-    return any(message.additional_kwargs.get(n) for n in ("tool_calls", "function_call")) or any(
-        isinstance(block, TOOL_CALL) for block in message.blocks
-    )
+    extra = message.additional_kwargs
+    if extra and (extra.get("tool_calls") or extra.get("function_call")):
+        return True
+    return any(isinstance(block, TOOL_CALL) for block in message.blocks)
 
 
 def new_id() -> str:
