@@ -2,6 +2,7 @@
 
     make bench-growth
     SEMCACHE_TEST_URL=valkey://localhost:6379 python -m benchmarks.growth --totals 1000 10000
+    SEMCACHE_TEST_URL=valkey://localhost:6379 python -m benchmarks.growth --totals 100000 --add
 
 Writes GROWTH.md, GROWTH.json and a chart for each figure. With `SEMCACHE_TEST_URL`, a server with
 valkey-search that holds nothing else, three ways of searching are measured on it, one after the
@@ -10,8 +11,9 @@ HNSW index filtered by a tag, as other packages use it. Without, there is a plai
 flat index alone: the stand-in's times are none of a server's.
 
 Asked is for near copies of stored questions (similarity 0.95, threshold 0.9) of random directions,
-the hardest for a graph; found is what was stored under that very question. With 100,000 entries it
-takes about a quarter of an hour.
+the hardest for a graph; found is what was stored under that very question. What takes its time is
+building a graph of 100,000 entries, some five minutes on two cores, which the plain index does once
+and the cache twice: with `--add`, `--ways` and `--fills` it can be done in parts.
 """
 
 from __future__ import annotations
@@ -20,30 +22,29 @@ import argparse
 import json
 import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
-from pathlib import Path
+from functools import partial
+from itertools import islice, product
 from typing import Any, Literal
 
 import numpy as np
 import valkey
 
+from benchmarks.growth_fresh import cache, fresh_process, question
 from benchmarks.growth_page import page, plot
 from benchmarks.index_pair import ANSWER, asked, letters
-from benchmarks.setting import RandomEmbedder, about, p50, p95, write
+from benchmarks.setting import HERE, RandomEmbedder, about, p50, p95, write
 from benchmarks.sizing import settled
-from valkey_semcache import Question, SemanticCache
 
 TOTALS = (1_000, 10_000, 100_000)
 SIZES = (1, 50, 200, 1_000, 5_000, 20_000)
 SECONDS = 3.0  # that a cell is measured for, at most
 LEAST = 20  # look-ups of a cell, however long they take
 BATCH = 1_000
-PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+EVERYTHING = "everything"
 
 Row = dict[str, Any]
 Entry = tuple[str, int]  # a scope and a number
@@ -60,15 +61,17 @@ class Cached:
         stored = self.cache.store_many([(question(*entry), ANSWER) for entry in entries])
         assert all(stored)
 
-    def ready(self, scope: str, size: int, seconds: float) -> None:
-        """Look up until a scope that has outgrown FLAT is served by HNSW."""
+    def ready(self, scope: str, size: int, seconds: float) -> bool:
+        """Wait until a scope that has outgrown FLAT is served by HNSW; False if none is."""
         until = time.monotonic() + seconds
         while self.index == "search" and time.monotonic() < until:
-            for number in range(5):
+            for number in range(3):
                 self.find(scope, number)
             if self.cache.stats().outgrown:
-                return
-            time.sleep(0.2)
+                return True
+            # Look-ups in a large scope take the processors from what builds the graph.
+            time.sleep(min(2.0, seconds / 20))
+        return self.index == "flat"
 
     def find(self, scope: str, number: int) -> bool:
         hit = self.cache.lookup(question(scope, number, near=True))
@@ -93,20 +96,27 @@ class PlainHNSW:
         )
 
     def fill(self, entries: list[Entry]) -> None:
+        """Store entries, each under its scope's tag and under one that all have."""
         with self.client.pipeline(transaction=False) as pipeline:
             for scope, number in entries:
                 text = asked(scope, number)
-                fields = {"s": scope, "v": self.vector(text), "q": text, "answer": ANSWER}
+                fields = {
+                    "s": f"{scope},{EVERYTHING}",
+                    "v": self.vector(text),
+                    "q": text,
+                    "answer": ANSWER,
+                }
                 pipeline.hset(f"{self.name}:{text.replace(' ', '-')}", mapping=fields)
             pipeline.execute()
 
-    def ready(self, scope: str, size: int, seconds: float) -> None:
+    def ready(self, scope: str, size: int, seconds: float) -> bool:
         """It is."""
+        return True
 
-    def find(self, scope: str, number: int) -> bool:
+    def find(self, scope: str, number: int, tag: str = "") -> bool:
         text = asked(scope, number)
         reply: Any = self.client.execute_command(
-            *("FT.SEARCH", self.name, f"(@s:{{{scope}}})=>[KNN 1 @v $q AS d]"),
+            *("FT.SEARCH", self.name, f"(@s:{{{tag or scope}}})=>[KNN 1 @v $q AS d]"),
             *("PARAMS", 2, "q", self.vector(f"{text}~"), "RETURN", 3, "d", "q", "answer"),
             *("TIMEOUT", 30_000, "DIALECT", 2),
         )
@@ -122,31 +132,17 @@ class PlainHNSW:
         self.client.close()
 
 
-def cache(url: str, name: str, index: str, **options: Any) -> SemanticCache:
-    """A cache for many entries that stay."""
-    options = {"timeout": 60.0, "flat_max_bytes": 2**30} | options
-    kind: Any = index
-    return SemanticCache(
-        RandomEmbedder(), url, name=name, index=kind, ttl=None, on_error="raise", **options
-    )
-
-
-def question(scope: str, number: int, *, near: bool = False) -> Question:
-    return Question(asked(scope, number) + ("~" if near else ""), context=scope)
-
-
 def batches(values: Iterable[Any]) -> Iterator[list[Any]]:
     values = iter(values)
     while batch := list(islice(values, BATCH)):
         yield batch
 
 
-def spread(total: int) -> Iterator[dict[str, int]]:
+def spread(total: int) -> dict[str, dict[str, int]]:
     """So many entries in scopes of each size, and in one."""
     sizes = [size for size in SIZES if size < total / 2]
     scopes = {f"s{letters(size)}": size for size in sizes}
-    yield scopes | {"rest": total - sum(sizes)}
-    yield {"all": total}
+    return {"spread": scopes | {"rest": total - sum(sizes)}, "all": {"all": total}}
 
 
 def measured(find: Callable[[str, int], bool], scope: str, size: int) -> Row:
@@ -163,35 +159,42 @@ def measured(find: Callable[[str, int], bool], scope: str, size: int) -> Row:
     return {"scope": size, "p50": p50(spent), "p95": p95(spent), "recall": found / len(spent)}
 
 
-def run(url: str, ways: list[str], totals: list[int], wait: float) -> tuple[list[Row], list[Row]]:
+def run(
+    url: str, ways: list[str], totals: list[int], fills: list[str], wait: float
+) -> tuple[list[Row], list[Row]]:
     """Cells (a way, so many entries, a scope) and fillings (a way, so many entries)."""
     cells, fillings = [], []
     with valkey.Valkey.from_url(url) as client:
-        for total in totals:
-            for way in ways:
-                for place, scopes in enumerate(spread(total)):
-                    name = f"growth-{way}-{letters(total)}-{place}"
-                    searched = PlainHNSW(url, name) if way == "plain" else Cached(url, way, name)  # type: ignore[arg-type]
-                    about_it = {"way": way, "total": total, "all": "all" in scopes}
-                    try:
-                        fillings.append(about_it | filled(client, searched, scopes))
-                        largest = max(scopes, key=lambda scope: scopes[scope])
-                        searched.ready(largest, scopes[largest], wait if total > 20_000 else 5.0)
-                        for scope, size in scopes.items():
-                            if scope != "rest":
-                                cell = measured(searched.find, scope, size)
-                                cells.append(about_it | cell)
-                                print(cells[-1], flush=True)
-                        if way == "flat" and "all" in scopes:
-                            fillings[-1] |= fresh_process(url, name, total)
-                            print(fillings[-1], flush=True)
-                    finally:
-                        searched.close()
+        for total, way, fill in product(totals, ways, fills):
+            if way == "plain" and fill == "all":
+                continue  # all of its entries have one tag in common
+            scopes = spread(total)[fill]
+            name = f"growth-{way}-{letters(total)}-{fill}"
+            searched = PlainHNSW(url, name) if way == "plain" else Cached(url, way, name)  # type: ignore[arg-type]
+            about_it = {"way": way, "total": total, "fill": fill}
+            try:
+                patience = wait if total > 20_000 else 5.0
+                fillings.append(about_it | filled(client, searched, scopes, patience))
+                for scope, size in scopes.items():
+                    cells.append(about_it | measured(searched.find, scope, size))
+                    print(cells[-1], flush=True)
+                if isinstance(searched, PlainHNSW):
+                    find = partial(searched.find, tag=EVERYTHING)
+                    cell = measured(find, "rest", scopes["rest"])
+                    cells.append(about_it | cell | {"fill": "all", "scope": total})
+                    print(cells[-1], flush=True)
+                if way == "flat" and fill == "all":
+                    fillings[-1] |= fresh_process(url, name, total)
+                print(fillings[-1], flush=True)
+            finally:
+                searched.close()
     return cells, fillings
 
 
-def filled(client: valkey.Valkey, searched: Cached | PlainHNSW, scopes: dict[str, int]) -> Row:
-    """Entries a second, and what each takes in the server."""
+def filled(
+    client: valkey.Valkey, searched: Cached | PlainHNSW, scopes: dict[str, int], wait: float
+) -> Row:
+    """Entries a second, how long their index takes after that, and the bytes in the server."""
     before = settled(client)
     entries = [(scope, n) for scope, count in scopes.items() for n in range(count)]
     if len(scopes) > 1:  # of one scope, the last is the newest
@@ -200,58 +203,14 @@ def filled(client: valkey.Valkey, searched: Cached | PlainHNSW, scopes: dict[str
     for batch in batches(entries):
         searched.fill(batch)
     seconds = time.perf_counter() - began
+    largest = max(scopes, key=lambda scope: scopes[scope])
+    ready = searched.ready(largest, scopes[largest], wait)
     return {
         "seconds": seconds,
         "rate": len(entries) / seconds,
+        "ready_seconds": time.perf_counter() - began if ready else None,
         "bytes": (settled(client) - before) / len(entries),
     }
-
-
-# The flat index in a process that knows nothing yet
-
-
-def fresh_process(url: str, name: str, total: int) -> Row:
-    """What the flat index costs a process: the first look-up, and memory, with and without a
-    bound that is too low for all vectors."""
-    free = in_fresh_process(url, name, total, 2**30)
-    bound = max(2**20, total * 384)  # a fourth of what the vectors take
-    tight = in_fresh_process(url, name, total, bound)
-    return {
-        "sync_seconds": free["seconds"],
-        "process_bytes": free["bytes"] / total,
-        "bound": bound,
-        "bound_bytes": tight["bytes"],
-        "bound_finds_newest": tight["found"],
-    }
-
-
-def in_fresh_process(url: str, name: str, total: int, bound: int) -> Row:
-    words = [url, name, str(total), str(bound)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.growth", "--first-look-up", *words],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    told: Row = json.loads(done.stdout)
-    return told
-
-
-def first_look_up(url: str, name: str, total: int, bound: int) -> Row:
-    """Of this process: seconds, and the memory that it has more afterwards."""
-    with cache(url, name, "flat", flat_max_bytes=bound) as kept:
-        # Opens the index and warms up all else, in a scope of its own.
-        kept.lookup(question("nothing", 1))
-        before = resident()
-        began = time.perf_counter()
-        found = bool(kept.lookup(question("all", total - 1, near=True)))
-        seconds = time.perf_counter() - began
-        return {"seconds": seconds, "bytes": resident() - before, "found": found}
-
-
-def resident() -> int:
-    """Bytes of memory that this process has."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_SIZE
 
 
 @contextmanager
@@ -270,20 +229,28 @@ def server() -> Iterator[tuple[str, list[str], dict[str, str]]]:
         yield plain.url, ["flat"], about(client)
 
 
+def added(known: list[Row], rows: list[Row]) -> list[Row]:
+    """The rows, and what was known of others."""
+    new = {(row["way"], row["total"], row["fill"]) for row in rows}
+    others = [row for row in known if (row["way"], row["total"], row["fill"]) not in new]
+    return sorted(others + rows, key=lambda row: (row["total"], row["fill"] == "all"))
+
+
 def main() -> None:
-    if sys.argv[1:2] == ["--first-look-up"]:
-        url, name, total, bound = sys.argv[2:]
-        print(json.dumps(first_look_up(url, name, int(total), int(bound))))
-        return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--totals", type=int, nargs="+", default=list(TOTALS))
     parser.add_argument("--ways", nargs="+", help="of search, flat and plain; all by default")
-    parser.add_argument("--wait", type=float, default=240.0, help="seconds for the HNSW index")
+    parser.add_argument("--wait", type=float, default=600.0, help="seconds for the HNSW index")
+    parser.add_argument("--fills", nargs="+", default=["spread", "all"], help="of these two")
+    parser.add_argument("--add", action="store_true", help="to the figures that are there")
     parser.add_argument("--name", default="GROWTH")
     options = parser.parse_args()
     with server() as (url, ways, facts):
         ways = [way for way in ways if way in (options.ways or ways)]
-        cells, fillings = run(url, ways, options.totals, options.wait)
+        cells, fillings = run(url, ways, options.totals, options.fills, options.wait)
+    if options.add:
+        known = json.loads((HERE / f"{options.name}.json").read_text())
+        cells, fillings = added(known["cells"], cells), added(known["fillings"], fillings)
     told = {**facts, "cells": cells, "fillings": fillings}
     write(options.name, told, page(told, options.name))
     plot(told, options.name)

@@ -52,20 +52,24 @@ def page(told: Row, name: str) -> str:
         "",
         _table(told),
         "",
-        "Memory and filling, all entries in one scope; stored in batches of 1,000. Bytes in Valkey "
-        "are the growth of `used_memory`, an answer of 200 bytes among them, those of the process "
-        "the growth of its resident memory.",
+        "Memory and filling, by batches of 1,000; all entries in one scope, or, where that was not "
+        "filled, in scopes of each size. Bytes of each entry in Valkey are the growth of "
+        "`used_memory` once all is indexed, an answer of 200 bytes among them; in the process, the "
+        "growth of its resident memory. This package builds its graph in the background once a "
+        "scope has outgrown FLAT, and looks up meanwhile.",
         "",
-        "| entries | | bytes in Valkey | bytes in the process | entries stored a second |",
-        "|---|---|---|---|---|",
+        "| entries | | bytes in Valkey | bytes in the process | entries stored a second | indexed "
+        "after |",
+        "|---|---|---|---|---|---|",
     ]
-    for row in fillings:
-        if row["all"]:
-            held = f"{row['process_bytes']:,.0f}" if "process_bytes" in row else ""
-            lines.append(
-                f"| {row['total']:,} | {WAYS[row['way']][0]} | {row['bytes']:,.0f} | {held} | "
-                f"{row['rate']:,.0f} |"
-            )
+    for row in _whole(fillings):
+        held = f"{row['process_bytes']:,.0f}" if "process_bytes" in row else ""
+        after = row["ready_seconds"]
+        indexed = "at once, no graph" if after is None else f"{after:,.1f} s"
+        lines.append(
+            f"| {row['total']:,} | {WAYS[row['way']][0]} | {row['bytes']:,.0f} | {held} | "
+            f"{row['rate']:,.0f} | {indexed} |"
+        )
     for row in fillings:
         if "sync_seconds" in row:
             found = "finds the newest" if row["bound_finds_newest"] else "**misses the newest**"
@@ -73,22 +77,30 @@ def page(told: Row, name: str) -> str:
                 "",
                 f"A fresh process's first look-up in the flat index over {row['total']:,} entries "
                 f"takes {row['sync_seconds']:.2f} s. With `flat_max_bytes={row['bound']:,}`, too "
-                f"few for all, the process grows by {row['bound_bytes']:,} bytes and {found}.",
+                f"few for all, the process grows by {row['bound_bytes']:,} bytes, by "
+                f"{row['bound_peak']:,} at its peak, and {found}.",
             ]
     return "\n".join(lines) + "\n"
+
+
+def _whole(fillings: list[Row]) -> list[Row]:
+    """One filling for each way and number of entries: into one scope, if there was such a one."""
+    ordered = sorted(fillings, key=lambda row: bool(row["fill"] == "all"))
+    rows = {(row["total"], row["way"]): row for row in ordered}
+    return [rows[place] for place in sorted(rows)]
 
 
 def _table(told: Row) -> str:
     ways = [way for way in WAYS if any(cell["way"] == way for cell in told["cells"])]
     cells = {
-        (cell["total"], cell["all"], cell["scope"], cell["way"]): cell for cell in told["cells"]
+        (cell["total"], cell["fill"], cell["scope"], cell["way"]): cell for cell in told["cells"]
     }
     lines = [
         "| entries in the asked scope | " + " | ".join(WAYS[way][0] for way in ways) + " |",
         "|---" * (1 + len(ways)) + "|",
     ]
-    for total, everything, scope in dict.fromkeys(place[:3] for place in cells):
-        found = [cells.get((total, everything, scope, way)) for way in ways]
+    for total, fill, scope in dict.fromkeys(place[:3] for place in cells):
+        found = [cells.get((total, fill, scope, way)) for way in ways]
         shown = [
             f"{cell['p50']:.2f} ({cell['p95']:.2f}), {cell['recall']:.1%}" if cell else ""
             for cell in found
@@ -99,7 +111,7 @@ def _table(told: Row) -> str:
 
 def plot(told: Row, name: str) -> None:
     """Write the charts."""
-    cells, fillings = told["cells"], [row for row in told["fillings"] if row["all"]]
+    cells, fillings = told["cells"], _whole(told["fillings"])
     _by_scope(cells, "p50", "look-up, p50 in ms", HERE / f"{name}_p50.png", log=True)
     _by_scope(cells, "recall", "share found", HERE / f"{name}_recall.png")
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
