@@ -46,8 +46,9 @@ class FlatIndex:
         prefix: `NAME:EMB:`, before every entry's key.
         log_prefix: `NAME:log:EMB:`, before every log's key.
         dimension: Of the vectors.
-        max_bytes: Memory for vectors in this process, over all scopes; those not asked for
-            longest go first, and of a scope that alone is larger, the oldest entries.
+        max_bytes: Memory for vectors in this process, over all scopes, and for reading them;
+            those not asked for longest go first, and of a scope that alone is larger, the oldest
+            entries.
         begun: Writes the cache's meta hash; sent again now and then when a log is begun or
             was lost, since what took the logs may have taken that too.
         searched: Told of each search, by what served it.
