@@ -255,6 +255,16 @@ def test_a_header_nested_without_end_is_unreadable() -> None:
         unpack(head + struct.pack(">I", len(header)) + header)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [b"{}{}", b'{"q":"a"}x', b"[]", b'{"m":1}', b'{"q":1}', b'{"u":[1]}', b'{"u":{"a":true}}'],
+)
+def test_a_header_with_more_or_other_than_it_should_hold_is_unreadable(header: bytes) -> None:
+    head = Envelope(b"p" * 32, "text/1", b"", 0.0).pack()[:-6]
+    with pytest.raises(UnreadableError):
+        unpack(head + struct.pack(">I", len(header)) + header)
+
+
 def test_a_newer_envelope_says_so() -> None:
     packed = bytearray(Envelope(b"p" * 32, "text/1", b"", 0.0).pack())
     packed[2] = FORMAT + 1

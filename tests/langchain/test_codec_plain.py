@@ -105,3 +105,10 @@ def test_what_validation_refuses_is_refused(wrong: dict[str, Any]) -> None:
         validated(wrong)
     with pytest.raises(UnreadableError):
         GenerationCodec().decode(stored(wrong))
+
+
+def test_what_stands_behind_the_answer_is_damage() -> None:
+    whole = stored({"content": "Paris"})
+    assert GenerationCodec().decode(whole)
+    with pytest.raises(UnreadableError):
+        GenerationCodec().decode(whole + b"[]")
