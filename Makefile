@@ -9,7 +9,7 @@
 # make soak   faults for eight minutes; writes benchmarks/RELIABILITY.md
 # make bench  what a hit costs beyond the server's own answer; writes benchmarks/RESULTS.md
 # make bench-growth  look-ups, memory and filling by the number of entries; writes
-#             benchmarks/GROWTH.md; a quarter of an hour
+#             benchmarks/GROWTH.md; about ten minutes
 # make bench-precision   wrong answers and what keeps them out; writes benchmarks/PRECISION.md and,
 #             by the next one, benchmarks/VERIFIED.md
 # make bench-verified   whether policy=Verified(…) keeps its bound on streams (about five minutes)

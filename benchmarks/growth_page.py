@@ -38,7 +38,8 @@ def page(told: Row, name: str) -> str:
         "random unit vectors, near copies asked for (similarity 0.95, threshold 0.9), answers of "
         "200 bytes, one client; client and server on one machine of two cores. Whole look-ups. A "
         "plain HNSW index is asked by one bare FT.SEARCH for one neighbour, as other packages do, "
-        "with the server's defaults. Made by `make bench-growth`.",
+        "with the server's defaults; its entries have a tag for their scope and one in common, for "
+        "the line of all. Made by `make bench-growth`.",
         "",
         f"![p50]({name}_p50.png)",
         "",
@@ -80,6 +81,11 @@ def page(told: Row, name: str) -> str:
                 f"few for all, the process grows by {row['bound_bytes']:,} bytes, by "
                 f"{row['bound_peak']:,} at its peak, and {found}.",
             ]
+    lines += [
+        "",
+        "In these figures is what a process needs once for its first linear algebra, some 3 MB: a "
+        "bound of a few megabytes is passed by that.",
+    ]
     return "\n".join(lines) + "\n"
 
 
