@@ -69,8 +69,7 @@ def parameters(llm: LLM) -> dict[str, Any]:
     Raises:
         UnnamableError: One has no faithful name.
     """
-    fields = type(llm).model_fields
-    named = {name: _named(getattr(llm, name), name) for name in fields if counts(name)}
+    named = {name: _named(getattr(llm, name), name) for name in _counted(type(llm))}
     # Models written by hand keep parameters in private attributes.
     for name, value in private_data(llm):
         if counts(name):
@@ -87,6 +86,12 @@ def parameters(llm: LLM) -> dict[str, Any]:
 def counts(name: str) -> bool:
     """Whether a field of this name is a parameter."""
     return not (name in _SEEN_IN_THE_PROMPT or _LEFT_OUT.search(name) or _COUNTED.fullmatch(name))
+
+
+@lru_cache(maxsize=256)
+def _counted(kind: type[BaseModel]) -> tuple[str, ...]:
+    """The fields of a class that are parameters."""
+    return tuple(name for name in kind.model_fields if counts(name))
 
 
 def _settings(values: Mapping[str, Any], path: str) -> dict[str, Any]:

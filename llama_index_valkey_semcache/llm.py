@@ -134,14 +134,18 @@ class SemanticCacheLLM(StructuredPredictingLLM, ExplainingLLM):
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The inner model's `chat`, or a stored answer to the same question."""
-        asked, chat = self._chat(messages, kwargs), self._front.llm.chat
-        response: ChatResponse = self._front.answer(asked, lambda: chat(messages, **kwargs))
+        front = self._front
+        asked = front.asked(lambda: read_messages(messages), kwargs, _CHAT)
+        response: ChatResponse = front.answer(asked, lambda: front.llm.chat(messages, **kwargs))
         return response
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The inner model's `achat`, or a stored answer to the same question."""
-        asked, chat = self._chat(messages, kwargs), self._front.llm.achat
-        response: ChatResponse = await self._front.aanswer(asked, lambda: chat(messages, **kwargs))
+        front = self._front
+        asked = front.asked(lambda: read_messages(messages), kwargs, _CHAT)
+        response: ChatResponse = await front.aanswer(
+            asked, lambda: front.llm.achat(messages, **kwargs)
+        )
         return response
 
     # Streams
