@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder, hashed
 from tests.servers import Served
 from tests.words import word
-from valkey_semcache import ConfigurationError, LocalTier, Question, SemanticCache
+from valkey_semcache import (
+    ConfigurationError,
+    LocalTier,
+    Question,
+    SemanticCache,
+    ServerUnreachableError,
+)
 from valkey_semcache.methods.many import BATCH
 
 ASKED = "how do i reset the password of my account"
@@ -248,3 +255,14 @@ async def test_a_full_batch_does_not_wait_for_the_window(plain: Served) -> None:
         flows = (cache._drive._gathering.vector(word(n)) for n in range(256))  # type: ignore[union-attr]
         await asyncio.wait_for(asyncio.gather(*flows), 0.9)
         assert [len(batch) for batch in embedder.batches] == [256]
+
+
+async def test_the_error_of_many_is_no_longer_than_that_of_one(way: Way) -> None:
+    lengths = []
+    for count in (1, 200):
+        options: dict[str, Any] = {"on_error": "raise", "fleet_stats": False}
+        async with SemanticCache(HashingEmbedder(), "valkey://127.0.0.1:1", **options) as cache:
+            with pytest.raises(ServerUnreachableError) as caught:
+                await way(cache.store_many, [(word(n), "x") for n in range(count)])
+            lengths.append(len(traceback.format_exception(caught.value)))
+    assert lengths[1] <= lengths[0] + 5, lengths

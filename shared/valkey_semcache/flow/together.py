@@ -61,7 +61,8 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T | Exception]]:
             outcomes = dict.fromkeys(wanted, error)
         for place, outcome in outcomes.items():
             if isinstance(outcome, SemcacheError):
-                go_on(place, None, outcome)
+                # One error for all of them would grow by the frames of each.
+                go_on(place, None, outcome.with_traceback(None))
             else:
                 go_on(place, outcome)
     return results
