@@ -22,6 +22,7 @@ from benchmarks.setting import about, write
 from benchmarks.speed_imports import adapter_import
 from benchmarks.speed_lines import Filled, llama_chat
 from benchmarks.speed_setting import Prepared, asked, reworded, servers
+from benchmarks.speed_steps import looked_up, stored
 
 ENTRIES = 10_000
 TIMES = 1_500
@@ -101,10 +102,18 @@ def run(search_url: str, plain_url: str, entries: int, times: int, only: set[str
         take("store", filled.stored)
         take("miss", filled.missed_and_stored)
         take("async semantic", lambda: filled.in_flight(reworded, 7))
+        if not only:
+            rows["steps"] = {
+                "exact hit": looked_up(filled, reworded_too=False),
+                "semantic hit, search index": looked_up(filled, reworded_too=True),
+                "store, search index": stored(filled),
+            }
         filled.close()
     if not only or "flat" in only:
         filled = Filled(plain_url, "flat", embeddings, entries, 1, few)
         take("flat", filled.semantic)
+        if not only:
+            rows["steps"]["semantic hit, flat index"] = looked_up(filled, reworded_too=True)
         filled.close()
     for framework in ("LangChain", "LlamaIndex"):
         take(f"import {framework}", lambda f=framework: adapter_import(f, 7))
@@ -127,9 +136,40 @@ def page(facts: Row, rows: Row) -> str:
         "ours, CPU | on the wire; embeddings |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, row in rows.items():
-        lines.append(f"| {' | '.join(cells(LINES[name], row))} |")
+    for name, line in LINES.items():
+        if name in rows:
+            lines.append(f"| {' | '.join(cells(line, rows[name]))} |")
+    if "steps" in rows:
+        lines += ["", *_WHERE, *steps_table(rows["steps"])]
     return "\n".join(lines) + "\n"
+
+
+_WHERE = (
+    "## Where the time goes",
+    "",
+    "The same calls, timed between their commands and in them: medians of processor time in µs, by "
+    "the clock in brackets. What stands before the first command is reading the prompt and naming "
+    "the entry; after the last one, opening what came, deciding and building the answer. The "
+    "embedding's vectors are ready-made: what it costs is the way to another thread and back, "
+    "which `embed_timeout=` needs, and a vector out of a list of floats. The commands go over "
+    "connections of the cache's own and cost less than the bare client's. The interpreter runs "
+    "each step from cold caches, after a wait for the server: in a tight loop without a server "
+    "the same steps take a third to a half.",
+    "",
+)
+
+
+def steps_table(steps: Row) -> list[str]:
+    """A table for each call, its steps in a row."""
+    lines = []
+    for call, taken in steps.items():
+        lines += [
+            f"| {call} | {' | '.join(step for step, *_ in taken)} |",
+            f"|---|{'---|' * len(taken)}",
+            f"| | {' | '.join(f'{cpu:.0f} ({wall:,.0f})' for _, cpu, wall in taken)} |",
+            "",
+        ]
+    return lines[:-1]
 
 
 def cells(line: Line, row: Row) -> list[str]:
