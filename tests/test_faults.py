@@ -70,6 +70,16 @@ async def test_on_error_raise_raises(way: Way) -> None:
             await way(cache.store, ASKED, "x")
 
 
+async def test_a_cluster_that_is_nowhere_opens_the_breaker(way: Way) -> None:
+    options: dict[str, Any] = {"cluster": True, "fleet_stats": False}
+    async with SemanticCache(HashingEmbedder(), NOWHERE, on_error="raise", **options) as cache:
+        for _ in range(5):
+            with pytest.raises(ServerUnreachableError, match="Is it running"):
+                await way(cache.lookup, ASKED)
+        assert cache.stats().breaker == "open"
+        assert cache.stats().errors == {"ServerUnreachableError": 5}
+
+
 async def test_a_server_that_comes_back_is_used_again(own: PlainValkey, way: Way) -> None:
     async with SemanticCache(HashingEmbedder(), own.url, timeout=5.0) as cache:
         await way(cache.store, ASKED, "before")

@@ -11,7 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
+from valkey.exceptions import (
+    NoScriptError,
+    ResponseError,
+    ValkeyClusterException,
+    ValkeyError,
+)
 
 from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.errors import SemcacheError, ServerReplyError, ServerUnreachableError
@@ -34,6 +39,9 @@ from valkey_semcache.server.connect import AsyncLine, Line, Server
 from valkey_semcache.server.settling import Settling
 
 T = TypeVar("T")
+
+_UNANSWERED = (ValkeyError, ValkeyClusterException, OSError)
+"""valkey-py's error of a whole cluster is none of its others."""
 
 _FOR_THE_SERVER = (Command, Script, Pipeline, Nodes)
 
@@ -152,7 +160,7 @@ class Drive:
             else:
                 reply = self._replies(self._pipelined(line, operation.commands))
                 self._settling.settle(line, _scripted(operation.commands))
-        except (ValkeyError, OSError) as error:
+        except _UNANSWERED as error:
             raise self._translated(error) from error
         except AttributeError as error:
             lost = lost_in_cluster(line and line.client, error)
@@ -191,7 +199,7 @@ class Drive:
             else:
                 reply = self._replies(await self._apipelined(line, operation.commands))
                 await self._settling.asettle(line, _scripted(operation.commands))
-        except (ValkeyError, OSError) as error:
+        except _UNANSWERED as error:
             raise self._translated(error) from error
         except AttributeError as error:
             lost = lost_in_cluster(line and line.client, error)
