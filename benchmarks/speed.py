@@ -106,7 +106,7 @@ def run(search_url: str, plain_url: str, entries: int, times: int, only: set[str
             rows["steps"] = {
                 "exact hit": looked_up(filled, reworded_too=False),
                 "semantic hit, search index": looked_up(filled, reworded_too=True),
-                "store, search index": stored(filled),
+                "store without a look-up before": stored(filled),
             }
         filled.close()
     if not only or "flat" in only:
