@@ -17,6 +17,7 @@ from tests.servers import Served
 from tests.standin import PlainValkey
 from tests.words import word
 from valkey_semcache import SemanticCache, ServerUnreachableError
+from valkey_semcache.server.deadline import MAX_REPLY_BYTES
 
 ASKED = "how do i reset the password of my account"
 
@@ -67,8 +68,8 @@ async def test_a_connection_that_the_server_has_closed_costs_no_call(
 async def test_many_that_were_closed_at_once_cost_no_call(plain: Served) -> None:
     async with named(plain) as cache:
         await cache.astore(ASKED, "x")
-        assert all(await asyncio.gather(*(cache.alookup(ASKED) for _ in range(16))))
-        assert len(connections(plain)) == 16
+        assert all(await asyncio.gather(*(cache.astore(word(n), "x") for n in range(16))))
+        assert len(connections(plain)) == 16, "scripts go alone"
         cut(plain)
         assert all(await asyncio.gather(*(cache.alookup(ASKED) for _ in range(16))))
         assert cache.stats().errors == {}
@@ -148,6 +149,69 @@ def test_an_interrupt_leaves_no_reply_behind(
             cache.lookup(ASKED)
         monkeypatch.setattr(Connection, "read_response", read)
         assert cache.lookup(word(1)).answer == "y"  # type: ignore[union-attr]
+
+
+async def test_tasks_that_ask_at_once_share_a_connection_and_get_their_own(plain: Served) -> None:
+    async with named(plain) as cache:
+        questions = [word(number) for number in range(300)]
+        await cache.astore_many([(question, question) for question in questions])
+        for _ in range(3):
+            found = await asyncio.gather(*(cache.alookup(question) for question in questions))
+            assert [hit.answer for hit in found] == questions  # type: ignore[union-attr]
+        assert len(connections(plain)) <= 4
+        key = cache.key_of(cache.settled(questions[7]))
+        plain.admin.delete(key)
+        plain.admin.rpush(key, "a list, on which HMGET fails")
+        found = await asyncio.gather(*(cache.alookup(question) for question in questions))
+        assert [bool(hit) for hit in found] == [number != 7 for number in range(300)]
+
+
+async def test_tasks_that_are_cancelled_leave_the_others_their_replies(plain: Served) -> None:
+    async with named(plain) as cache:
+        questions = [word(number) for number in range(40)]
+        await cache.astore_many([(question, question) for question in questions])
+        for turns in range(5):
+            tasks = [asyncio.create_task(cache.alookup(question)) for question in questions]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in tasks[::3]:
+                task.cancel()
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+            for number, outcome in enumerate(found):
+                if number % 3:
+                    assert outcome.answer == questions[number]  # type: ignore[union-attr]
+                else:
+                    assert isinstance(outcome, asyncio.CancelledError) or outcome
+
+
+async def test_a_reply_that_is_too_long_costs_no_other_task_its_own(plain: Served) -> None:
+    async with named(plain) as cache:
+        questions = [word(number) for number in range(20)]
+        await cache.astore_many([(question, question) for question in questions])
+        key = cache.key_of(cache.settled(questions[5]))
+        plain.admin.hset(key, "p", bytes(MAX_REPLY_BYTES + 2**20))
+        found = await asyncio.gather(
+            *(cache.alookup(question) for question in questions),
+            return_exceptions=True,
+        )
+        for number, outcome in enumerate(found):
+            if number == 5:
+                assert isinstance(outcome, ServerUnreachableError)
+            else:
+                assert outcome.answer == questions[number]  # type: ignore[union-attr]
+
+
+async def test_tasks_under_way_when_a_server_dies_all_come_to_an_end(own: PlainValkey) -> None:
+    options: dict[str, Any] = {"timeout": 2.0, "fleet_stats": False}
+    async with SemanticCache(HashingEmbedder(), own.url, **options) as cache:
+        questions = [word(number) for number in range(50)]
+        await cache.astore_many([(question, question) for question in questions])
+        tasks = [asyncio.create_task(cache.alookup(question)) for question in questions]
+        await asyncio.sleep(0)
+        own.kill()
+        found = await asyncio.gather(*tasks)
+        assert {type(outcome).__name__ for outcome in found} <= {"Hit", "Miss"}
+        assert any(not outcome and outcome.reason == "error" for outcome in found)
 
 
 async def test_an_error_in_a_pipeline_leaves_the_others_replies(plain: Served, way: Way) -> None:

@@ -11,18 +11,25 @@ logs in, writes and reads.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from valkey.exceptions import ConnectionError as LostConnectionError
-from valkey.exceptions import ResponseError
+from valkey.exceptions import InvalidResponse, ResponseError
 from valkey.exceptions import TimeoutError as LateError
 
 from valkey_semcache.locks import ForkLock
 
 T = TypeVar("T")
 Arguments = tuple[Any, ...]
+
+_Batch = list[tuple[Arguments, "asyncio.Future[Any]"]]
+_MOST = 128  # commands of a batch: the first one's reply is there when the last one's is
+_SHORT = frozenset(("HMGET",))
+"""Reads that the server answers at once: none waits long for those before it. A search would keep
+others waiting, and searches that go together would not be made at the same time."""
 
 
 class DirectLine:
@@ -140,10 +147,25 @@ class AsyncDirectLine:
         self._callbacks = client.response_callbacks
         self._timeout = timeout
         self._free: deque[Any] = deque()
+        self._reading = 0  # short reads that are under way by themselves
+        self._batch: _Batch | None = None  # to which one more may be added
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def ask(self, arguments: Arguments, node: Any = None) -> Any:
-        """As `DirectLine.ask`, without blocking the event loop."""
-        return await self._surely(self._asked, arguments)
+        """As `DirectLine.ask`, without blocking the event loop.
+
+        Short reads of tasks that run at the same time go together: one write and one read for all
+        that ask in the same turn of the event loop.
+        """
+        if arguments[0] not in _SHORT:
+            return await self._surely(self._asked, arguments)
+        if self._reading:
+            return await self._with_others(arguments)
+        self._reading += 1
+        try:
+            return await self._surely(self._asked, arguments)
+        finally:
+            self._reading -= 1
 
     async def ask_all(self, commands: Sequence[Arguments]) -> list[Any]:
         """As `DirectLine.ask_all`, without blocking the event loop."""
@@ -152,6 +174,49 @@ class AsyncDirectLine:
     async def nodes(self) -> list[Any]:
         """None, for the server itself."""
         return [None]
+
+    async def _with_others(self, arguments: Arguments) -> Any:
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
+        batch = self._batch
+        if batch is None or len(batch) == _MOST:
+            batch = self._batch = []
+            # It begins once all tasks that are ready now have had their turn.
+            task = loop.create_task(self._send(batch))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+        batch.append((arguments, reply))
+        return await reply
+
+    async def _send(self, batch: _Batch) -> None:
+        """Send what tasks wait for, and give each its own reply."""
+        if self._batch is batch:
+            self._batch = None
+        waiting = [(command, reply) for command, reply in batch if not reply.done()]
+        self._reading += 1
+        try:
+            replies = await self._surely(self._all_asked, [command for command, _ in waiting])
+        except InvalidResponse:
+            # One reply that cannot be read is not to cost the others theirs.
+            replies = await asyncio.gather(
+                *(self._surely(self._asked, command) for command, _ in waiting),
+                return_exceptions=True,
+            )
+        except Exception as error:  # noqa: BLE001 - it is raised where each waits
+            replies = [copy.copy(error) for _ in waiting]
+        except BaseException:  # the event loop ends
+            for _, reply in waiting:
+                reply.cancel()
+            raise
+        finally:
+            self._reading -= 1
+        for (_, reply), outcome in zip(waiting, replies, strict=True):
+            if reply.done():  # who waited was cancelled
+                continue
+            if isinstance(outcome, BaseException):
+                reply.set_exception(outcome)
+            else:
+                reply.set_result(outcome)
 
     async def _surely(self, exchange: Callable[[Any, Any], Awaitable[T]], what: Any) -> T:
         try:
