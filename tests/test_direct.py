@@ -184,6 +184,21 @@ async def test_tasks_that_are_cancelled_leave_the_others_their_replies(plain: Se
                     assert isinstance(outcome, asyncio.CancelledError) or outcome
 
 
+async def test_nobody_waits_for_ever_where_all_tasks_are_cancelled_but_one(plain: Served) -> None:
+    async with named(plain) as cache:
+        await cache.astore(ASKED, "x")
+        here = asyncio.current_task()
+        for turns in range(6):
+            tasks = [asyncio.create_task(cache.alookup(ASKED)) for _ in range(8)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {here, *tasks[4:]}:
+                task.cancel()  # the cache's own among them
+            async with asyncio.timeout(10):
+                await asyncio.gather(*tasks, return_exceptions=True)
+                assert (await cache.alookup(ASKED)).answer == "x"  # type: ignore[union-attr]
+
+
 async def test_a_reply_that_is_too_long_costs_no_other_task_its_own(plain: Served) -> None:
     async with named(plain) as cache:
         questions = [word(number) for number in range(20)]

@@ -14,6 +14,7 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from valkey.exceptions import ConnectionError as LostConnectionError
@@ -184,7 +185,7 @@ class AsyncDirectLine:
             # It begins once all tasks that are ready now have had their turn.
             task = loop.create_task(self._send(batch))
             self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            task.add_done_callback(partial(self._sent, batch))
         batch.append((arguments, reply))
         return await reply
 
@@ -195,28 +196,36 @@ class AsyncDirectLine:
         waiting = [(command, reply) for command, reply in batch if not reply.done()]
         self._reading += 1
         try:
-            replies = await self._surely(self._all_asked, [command for command, _ in waiting])
-        except InvalidResponse:
-            # One reply that cannot be read is not to cost the others theirs.
-            replies = await asyncio.gather(
-                *(self._surely(self._asked, command) for command, _ in waiting),
-                return_exceptions=True,
-            )
-        except Exception as error:  # noqa: BLE001 - it is raised where each waits
-            replies = [copy.copy(error) for _ in waiting]
-        except BaseException:  # the event loop ends
-            for _, reply in waiting:
-                reply.cancel()
-            raise
+            outcomes = await self._outcomes([command for command, _ in waiting])
+            for (_, reply), outcome in zip(waiting, outcomes, strict=True):
+                if reply.done():  # who waited was cancelled
+                    continue
+                if isinstance(outcome, BaseException):
+                    reply.set_exception(outcome)
+                else:
+                    reply.set_result(outcome)
         finally:
             self._reading -= 1
-        for (_, reply), outcome in zip(waiting, replies, strict=True):
-            if reply.done():  # who waited was cancelled
-                continue
-            if isinstance(outcome, BaseException):
-                reply.set_exception(outcome)
-            else:
-                reply.set_result(outcome)
+
+    def _sent(self, batch: _Batch, task: asyncio.Task[None]) -> None:
+        """Nobody is to wait for ever, also where the task was cancelled before it began."""
+        self._sending.discard(task)
+        if self._batch is batch:
+            self._batch = None
+        for _, reply in batch:
+            if not reply.done():
+                reply.set_exception(LostConnectionError("the reading was broken off"))
+
+    async def _outcomes(self, commands: Sequence[Arguments]) -> Sequence[Any]:
+        """The reply to each command, or its error."""
+        try:
+            return await self._surely(self._all_asked, commands)
+        except InvalidResponse:
+            # One reply that cannot be read is not to cost the others theirs.
+            alone = (self._surely(self._asked, command) for command in commands)
+            return await asyncio.gather(*alone, return_exceptions=True)
+        except Exception as error:  # noqa: BLE001 - it is raised where each waits
+            return [copy.copy(error) for _ in commands]
 
     async def _surely(self, exchange: Callable[[Any, Any], Awaitable[T]], what: Any) -> T:
         try:
