@@ -68,7 +68,7 @@ class Served:
         count commands or keys, so those for the fleet are left to the tests about them.
         """
         server = {"url": self.url, "index": self.index, "name": self.name}
-        return server | {"timeout": 20.0, "fleet_stats": False}
+        return server | {"timeout": 20.0, "connect_timeout": 20.0, "fleet_stats": False}
 
     def entries(self) -> list[str]:
         """Keys of the entries of this test's cache."""
