@@ -19,6 +19,7 @@ import valkey.cluster
 
 from tests.cluster import Cluster
 from tests.standin import PlainValkey, StandIn
+from tests.waiting import PATIENT
 from valkey_semcache.server import acl
 
 REAL_URL = os.environ.get("SEMCACHE_TEST_URL")
@@ -68,7 +69,7 @@ class Served:
         count commands or keys, so those for the fleet are left to the tests about them.
         """
         server = {"url": self.url, "index": self.index, "name": self.name}
-        return server | {"timeout": 20.0, "connect_timeout": 20.0, "fleet_stats": False}
+        return server | {**PATIENT, "fleet_stats": False}
 
     def entries(self) -> list[str]:
         """Keys of the entries of this test's cache."""

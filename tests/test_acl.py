@@ -18,6 +18,7 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served, Servers
 from tests.standin.release import ACL_CATEGORIES
+from tests.waiting import PATIENT
 from valkey_semcache import Question, SemanticCache
 from valkey_semcache.errors import SemcacheError
 from valkey_semcache.server import acl
@@ -97,7 +98,7 @@ Step = Callable[[], Awaitable[Any]]
 async def use(way: Way, limited: Limited, step: Callable[[Step], Awaitable[Any]]) -> None:
     """Everything that a cache does, each step through `step`."""
     limited.admin.script_flush()
-    options: dict[str, Any] = {"name": limited.name, "url": limited.url, "timeout": 20.0}
+    options: dict[str, Any] = {"name": limited.name, "url": limited.url, **PATIENT}
     options |= {"promote": True, "on_error": "raise"}
     texts = [f"{ASKED} {'x' * number}" for number in range(6)]
     async with SemanticCache(HashingEmbedder(), **options) as cache:

@@ -19,6 +19,7 @@ import valkey_semcache
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import Served
+from tests.waiting import PATIENT
 from valkey_semcache import Miss, SemanticCache, embedding
 from valkey_semcache.at_first_use import at_first_use
 
@@ -150,7 +151,7 @@ def test_a_fork_in_the_middle_of_loading_leaves_a_child_that_can_use_it(slow: Pa
 async def test_what_cannot_be_loaded_is_a_counted_miss_and_tried_again(
     plain: Served, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = SemanticCache(HashingEmbedder(), plain.url, name=plain.name, timeout=20.0)
+    cache = SemanticCache(HashingEmbedder(), plain.url, name=plain.name, **PATIENT)
     with monkeypatch.context() as broken:
         broken.setitem(sys.modules, "valkey_semcache.vectors", None)
         broken.setattr(embedding, "vectors", at_first_use("valkey_semcache.vectors"))

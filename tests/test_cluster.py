@@ -18,7 +18,7 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Servers
 from tests.standin.client import RawClient
 from tests.standin.topology import slot_of
-from tests.waiting import wait_until
+from tests.waiting import PATIENT, wait_until
 from tests.words import word
 from valkey_semcache import ConfigurationError, Question, SemanticCache
 from valkey_semcache.flow.operations import Source
@@ -41,7 +41,7 @@ async def make(cluster: Cluster) -> AsyncIterator[Make]:
     caches: list[SemanticCache] = []
 
     def make(**options: Any) -> SemanticCache:
-        options = {"url": cluster.url, "on_error": "raise", "timeout": 20.0} | options
+        options = {"url": cluster.url, "on_error": "raise", **PATIENT} | options
         caches.append(SemanticCache(HashingEmbedder(), **options))
         return caches[-1]
 

@@ -18,7 +18,7 @@ from tests.chaos.proxy import Proxy
 from tests.cluster import SHARDS, Cluster
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
-from tests.waiting import wait_until
+from tests.waiting import PATIENT, wait_until
 from tests.words import word
 from valkey_semcache import Question, SemanticCache
 
@@ -131,7 +131,7 @@ def held(cluster: Cluster, index: str, numbers: set[int], cache: SemanticCache) 
 async def test_nothing_is_lost_that_the_servers_kept(whole: Cluster, way: Way) -> None:
     """A replica takes over as planned, slots move, and then a primary dies."""
     index = "search" if whole.release else "flat"
-    options: dict[str, Any] = {"index": index, "timeout": 20.0, "similarity_threshold": 0.8}
+    options: dict[str, Any] = {"index": index, **PATIENT, "similarity_threshold": 0.8}
     async with (
         SemanticCache(HashingEmbedder(), whole.url, **options) as writer,
         SemanticCache(HashingEmbedder(), whole.url, **options) as reader,
@@ -166,7 +166,7 @@ async def test_nothing_is_lost_that_the_servers_kept(whole: Cluster, way: Way) -
 async def test_planned_changes_cost_no_call_however_many_are_under_way(whole: Cluster) -> None:
     """Sync and async calls at the same time."""
     index = "search" if whole.release else "flat"
-    options: dict[str, Any] = {"index": index, "timeout": 20.0, "similarity_threshold": 0.8}
+    options: dict[str, Any] = {"index": index, **PATIENT, "similarity_threshold": 0.8}
     async with (
         SemanticCache(HashingEmbedder(), whole.url, **options) as writer,
         SemanticCache(HashingEmbedder(), whole.url, **options) as reader,

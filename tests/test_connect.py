@@ -21,6 +21,7 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder
 from tests.servers import SINGLE, Served
 from tests.standin import PlainValkey
+from tests.waiting import PATIENT
 from valkey_semcache import ConfigurationError, SemanticCache, locks
 from valkey_semcache.server import address
 from valkey_semcache.server.address import from_environment, pool_arguments
@@ -54,7 +55,7 @@ async def test_a_cache_takes_its_server_from_the_environment(
     monkeypatch.setenv("VALKEY_HOST", host)
     monkeypatch.setenv("VALKEY_PORT", port)
     async with SemanticCache(
-        HashingEmbedder(), name=plain.name, on_error="raise", timeout=20.0
+        HashingEmbedder(), name=plain.name, on_error="raise", **PATIENT
     ) as cache:
         await way(cache.store, ASKED, "x")
     assert plain.entries()
@@ -127,7 +128,7 @@ def test_secrets_of_a_url_are_not_shown() -> None:
 async def test_a_unix_socket(servers: Any, plain: Served, way: Way) -> None:
     url = f"unix://{servers.plain().unix_path}"
     async with SemanticCache(
-        HashingEmbedder(), url, name=plain.name, on_error="raise", timeout=20.0
+        HashingEmbedder(), url, name=plain.name, on_error="raise", **PATIENT
     ) as cache:
         await way(cache.store, ASKED, "x")
         assert (await way(cache.lookup, ASKED)).answer == "x"
@@ -199,7 +200,7 @@ def connections(served: Served, name: str) -> int:
 
 def test_one_cache_serves_loop_after_loop_and_closes_their_connections(plain: Served) -> None:
     url = f"{plain.url}?client_name={plain.name}"
-    cache = SemanticCache(HashingEmbedder(), url, name=plain.name, on_error="raise", timeout=20.0)
+    cache = SemanticCache(HashingEmbedder(), url, name=plain.name, on_error="raise", **PATIENT)
 
     async def use() -> None:
         await cache.astore(ASKED, "x")
@@ -217,7 +218,7 @@ def test_one_cache_serves_loop_after_loop_and_closes_their_connections(plain: Se
 
 def test_loops_in_many_threads_at_once(plain: Served) -> None:
     cache = SemanticCache(
-        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", timeout=20.0
+        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", **PATIENT
     )
     answers: list[str] = []
 
@@ -238,7 +239,7 @@ def test_loops_in_many_threads_at_once(plain: Served) -> None:
 
 async def test_a_closed_cache_can_be_used_again(plain: Served, way: Way) -> None:
     cache = SemanticCache(
-        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", timeout=20.0
+        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", **PATIENT
     )
     for _ in range(2):
         await way(cache.store, ASKED, "x")
@@ -250,7 +251,7 @@ async def test_a_closed_cache_can_be_used_again(plain: Served, way: Way) -> None
 def test_a_fork_while_every_lock_is_held_leaves_a_child_that_works(plain: Served) -> None:
     """As when other threads were in the middle of something: the child has no such threads."""
     cache = SemanticCache(
-        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", timeout=20.0
+        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", **PATIENT
     )
     cache.store(ASKED, "x")
     assert cache.lookup(f"{ASKED} please")
@@ -276,7 +277,7 @@ def test_a_fork_while_every_lock_is_held_leaves_a_child_that_works(plain: Served
 
 def test_a_forked_worker_uses_the_cache_it_was_born_with(plain: Served) -> None:
     cache = SemanticCache(
-        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", timeout=20.0
+        HashingEmbedder(), plain.url, name=plain.name, on_error="raise", **PATIENT
     )
     cache.store(ASKED, "parent's")
     child = os.fork()

@@ -14,6 +14,7 @@ from tests.servers import SINGLE, Served
 from tests.standin import PlainValkey
 from tests.tls import Papers
 from tests.tls_proxy import TlsProxy
+from tests.waiting import PATIENT
 from valkey_semcache import ConfigurationError, SemanticCache
 from valkey_semcache.diagnosis import Check, diagnose
 from valkey_semcache.diagnosis.server import release_of
@@ -24,7 +25,7 @@ ORDER = ["reachable", "server", "memory", "persistence", "role", "module", "cach
 
 def look(url: str, name: str = "semcache") -> dict[str, Check]:
     """The checks by name, waiting as long as a busy machine needs."""
-    return {c.name: c for c in diagnose(url, name=name, timeout=20.0, connect_timeout=20.0).checks}
+    return {c.name: c for c in diagnose(url, name=name, **PATIENT).checks}
 
 
 def verdicts(checks: dict[str, Check]) -> set[str]:
@@ -107,7 +108,7 @@ def guarded() -> Iterator[PlainValkey]:
 
 @pytest.mark.parametrize("login", ["", ":hunter2@", "nobody:hunter2@"])
 def test_a_password_that_is_missing_or_wrong(guarded: PlainValkey, login: str) -> None:
-    found = diagnose(f"valkey://{login}127.0.0.1:{guarded.port}", timeout=20.0)
+    found = diagnose(f"valkey://{login}127.0.0.1:{guarded.port}", **PATIENT)
     (check,) = found.checks
     assert check.verdict == "fail"
     assert "Give user and password" in check.advice

@@ -11,6 +11,7 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from tests.standin import StandIn
 from tests.test_doctor import ASKED, fill, index_of, look
+from tests.waiting import PATIENT
 from valkey_semcache import SemanticCache
 from valkey_semcache.diagnosis import Check
 
@@ -25,7 +26,7 @@ def standin(request: pytest.FixtureRequest) -> Iterator[StandIn]:
 
 def used(standin: StandIn) -> str:
     """Stores two entries, and says the key of one."""
-    with SemanticCache(HashingEmbedder(), standin.url, on_error="raise", timeout=20.0) as cache:
+    with SemanticCache(HashingEmbedder(), standin.url, on_error="raise", **PATIENT) as cache:
         cache.store(ASKED, "x")
         cache.store(f"{ASKED} please", "x")
     with valkey.Valkey.from_url(standin.url) as admin:
@@ -45,7 +46,7 @@ def test_what_an_index_lacks_is_warned_of(standin: StandIn) -> None:
     lost = index_of(look(standin.url))
     assert (lost.verdict, lost.found) == ("warn", "not in the server")
     standin.backfill_delay = 60
-    with SemanticCache(HashingEmbedder(), standin.url, on_error="raise", timeout=20.0) as cache:
+    with SemanticCache(HashingEmbedder(), standin.url, on_error="raise", **PATIENT) as cache:
         cache.store(ASKED, "x")
     assert "filling up" in index_of(look(standin.url)).found
 
@@ -82,7 +83,7 @@ def test_which_index_serves_what_and_how_much_of_it_is_dead(standin: StandIn) ->
     assert only.verdict == "pass"
     assert "model HashingEmbedder/hashing" in only.found
     assert "serves all scopes" in only.found
-    with SemanticCache(HashingEmbedder(), standin.url, algorithm="hnsw", timeout=20.0) as cache:
+    with SemanticCache(HashingEmbedder(), standin.url, algorithm="hnsw", **PATIENT) as cache:
         cache.store(ASKED, "y")
     with valkey.Valkey.from_url(standin.url) as admin:
         (embedding,) = {key.split(b":")[1].decode() for key in admin.scan_iter("semcache:*:*:*")}
@@ -92,7 +93,7 @@ def test_which_index_serves_what_and_how_much_of_it_is_dead(standin: StandIn) ->
     assert "serves the scopes that it answers quickly" in flat.found
     assert "90% dead; generation 1, serves scopes that have outgrown FLAT" in graph.found
     assert graph.verdict == "warn"
-    with SemanticCache(HashingEmbedder(), standin.url, name="other", timeout=20.0) as cache:
+    with SemanticCache(HashingEmbedder(), standin.url, name="other", **PATIENT) as cache:
         cache.store(ASKED, "y")
     with valkey.Valkey.from_url(standin.url) as admin:
         admin.hset("semcache:meta", f"generation:{embedding}", 2)

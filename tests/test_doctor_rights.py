@@ -17,6 +17,7 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from tests.standin import PlainValkey
 from tests.test_doctor import ORDER, fill, look, verdicts
+from tests.waiting import PATIENT
 from valkey_semcache import SemanticCache
 from valkey_semcache.cli.app import app
 from valkey_semcache.diagnosis import diagnose
@@ -80,7 +81,7 @@ def test_a_default_user_without_rights() -> None:
     with PlainValkey() as server, valkey.Valkey.from_url(server.url) as admin:
         execute: Any = admin.execute_command
         execute("ACL", "SETUSER", "default", "-@all", "resetkeys")
-        found = diagnose(server.url, timeout=20.0, connect_timeout=20.0)
+        found = diagnose(server.url, **PATIENT)
     checks = {check.name: check for check in found.checks}
     assert not found.ok
     assert checks["reachable"].verdict == "pass"
@@ -106,7 +107,7 @@ def test_every_rule_can_be_asked_about() -> None:
 
 def test_a_cluster_is_looked_at_as_a_whole() -> None:
     with Cluster() as cluster:
-        with SemanticCache(HashingEmbedder(), cluster.url, timeout=20.0) as cache:
+        with SemanticCache(HashingEmbedder(), cluster.url, **PATIENT) as cache:
             for number in range(6):
                 assert cache.store(f"a question {'x' * number}", "x")
         checks = look(cluster.url)

@@ -19,7 +19,7 @@ from tests.conftest import Way
 from tests.embedders import HashingEmbedder, hashed
 from tests.servers import Served
 from tests.standin import PlainValkey, StandIn
-from tests.waiting import await_until
+from tests.waiting import PATIENT, await_until
 from tests.words import word
 from valkey_semcache import (
     EmbeddingError,
@@ -114,7 +114,7 @@ async def test_a_server_that_hangs_is_not_waited_for(own: PlainValkey, way: Way)
 
 
 async def test_a_cancelled_look_up_leaves_the_connection_in_order(own: PlainValkey) -> None:
-    async with SemanticCache(HashingEmbedder(), own.url, on_error="raise", timeout=20.0) as cache:
+    async with SemanticCache(HashingEmbedder(), own.url, on_error="raise", **PATIENT) as cache:
         questions = [f"{word} {ASKED}" for word in "abcdefgh"]
         for question in questions:
             await cache.astore(question, question)

@@ -435,11 +435,7 @@ async def test_an_async_judge_that_asks_the_cache_is_not_answered_by_it(
 
 async def test_a_thousand_look_ups_with_a_judge_that_hangs_all_end_in_time(plain: Served) -> None:
     free = threading.Event()
-    options = plain.options | {
-        "similarity_threshold": 0.7,
-        "timeout": 20.0,
-        "connect_timeout": 20.0,
-    }
+    options = plain.options | {"similarity_threshold": 0.7}
     async with SemanticCache(
         HashingEmbedder(), judge=lambda *case: free.wait(60), judge_timeout=0.2, **options
     ) as cache:
@@ -458,11 +454,7 @@ async def test_hundreds_of_look_ups_with_a_slow_async_judge_all_hit(plain: Serve
         await asyncio.sleep(0.1)
         return True
 
-    options = plain.options | {
-        "similarity_threshold": 0.7,
-        "timeout": 20.0,
-        "connect_timeout": 20.0,
-    }
+    options = plain.options | {"similarity_threshold": 0.7}
     async with SemanticCache(HashingEmbedder(), judge=slow, judge_timeout=10, **options) as cache:
         await cache.astore(STORED, "x")
         assert all(await asyncio.gather(*(cache.alookup(ASKED) for _ in range(300))))

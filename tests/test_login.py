@@ -16,6 +16,7 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from tests.tls import ASKED, Papers, is_served, port_of
 from tests.tls_proxy import TlsProxy
+from tests.waiting import PATIENT
 from valkey_semcache import SemanticCache
 
 FIRST, SECOND = "token-of-the-morning", "token/of the:evening"
@@ -88,7 +89,7 @@ async def test_a_wrong_password_is_a_miss_that_does_not_repeat_it(
 ) -> None:
     where = plain.url.removeprefix("valkey://")
     url = f"valkey://{user}:hunter2@{where}?protocol={protocol}"
-    async with SemanticCache(HashingEmbedder(), url, name=plain.name, timeout=20.0) as cache:
+    async with SemanticCache(HashingEmbedder(), url, name=plain.name, **PATIENT) as cache:
         assert await way(cache.store, ASKED, "x") is False
         miss = await way(cache.lookup, ASKED)
     assert miss.reason == "error"
@@ -115,7 +116,7 @@ async def test_a_token_is_asked_for_again_at_each_reconnect(
     tokens = Tokens(user)
     client: Any = own_client(plain, mine, credential_provider=tokens, protocol=protocol)
     cache = SemanticCache(
-        HashingEmbedder(), name=plain.name, timeout=20.0, on_error="raise", **{mine: client}
+        HashingEmbedder(), name=plain.name, **PATIENT, on_error="raise", **{mine: client}
     )
     await way(cache.store, ASKED, "x")
     asked = tokens.asked

@@ -13,6 +13,7 @@ from tests.cluster import Cluster
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder, hashed
 from tests.servers import Served
+from tests.waiting import PATIENT
 from tests.words import word
 from valkey_semcache import (
     ConfigurationError,
@@ -191,7 +192,7 @@ async def test_scripts_the_server_has_forgotten_are_sent_again(
 
 async def test_in_a_cluster(way: Way) -> None:
     with Cluster() as cluster:
-        options: dict[str, Any] = {"name": "t", "on_error": "raise", "timeout": 20.0}
+        options: dict[str, Any] = {"name": "t", "on_error": "raise", **PATIENT}
         async with SemanticCache(HashingEmbedder(), cluster.url, **options) as cache:
             assert all(await way(cache.store_many, [(text, text) for text in WORDS]))
             asked = [f"please {text}" for text in WORDS] + WORDS

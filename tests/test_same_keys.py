@@ -17,6 +17,7 @@ import numpy as np
 
 from tests.embedders import HashingEmbedder, hashed
 from tests.servers import Served
+from tests.waiting import PATIENT
 from tests.words import word
 from valkey_semcache import Hit, SemanticCache
 
@@ -44,7 +45,7 @@ def torn(outcome: Any) -> str | None:
 def contend(url: str, index: Any, name: str, who: str) -> list[str]:
     """Store and look up from threads and tasks of this process; what went wrong."""
     wrong: list[str] = []
-    options = {"index": index, "name": name, "timeout": 20.0, "ttl": TTL, "on_error": "raise"}
+    options = {"index": index, "name": name, **PATIENT, "ttl": TTL, "on_error": "raise"}
     cache = SemanticCache(HashingEmbedder(), url, **options, promote=True)
 
     def steps(worker: str) -> Any:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
+
+PATIENT: dict[str, Any] = {"timeout": 20.0, "connect_timeout": 20.0}
+"""Options of a cache whose server answers: on a busy machine it may take long to."""
 
 
 def wait_until(fact: Callable[[], object], seconds: float = 20.0) -> None:
