@@ -129,22 +129,22 @@ class Prepared(Embeddings):
 
     def __init__(self, count: int) -> None:
         source = RandomEmbedder()
-        self.rows: dict[str, list[float]] = {}
+        self.rows: dict[str, Any] = {}
         for number in range(count):
             name = asked(number)
-            self.rows[name] = source.vector(name).tolist()
-            self.rows[reworded(number)] = source.vector(f"{name}~").tolist()
+            self.rows[name] = source.vector(name)
+            self.rows[reworded(number)] = source.vector(f"{name}~")
         self.calls = 0
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         self.calls += 1
-        return [self.rows[text] for text in texts]
+        return [self.rows[text].tolist() for text in texts]
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         return self.embed_documents(texts)
 
     def embed_query(self, text: str) -> list[float]:
-        return self.rows[text]
+        return list(self.rows[text].tolist())
 
     def embed(self, texts: list[str]) -> list[list[float]]:
         """For LlamaIndex's cache, which takes such an object as it is."""

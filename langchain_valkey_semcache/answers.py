@@ -68,9 +68,7 @@ def _reason_against(message: AIMessage, cache_tool_calls: bool) -> str | None:
         return "items that the provider keeps"
     if message.tool_calls or message.invalid_tool_calls:
         return None if cache_tool_calls and message.tool_calls else "tool calls"
-    if not str(message.text) and not _shows_something(message.content):
-        return "empty answer"
-    return None
+    return None if _shows_something(message) else "empty answer"
 
 
 def _is_refusal(message: AIMessage) -> bool:
@@ -83,9 +81,12 @@ def _is_refusal(message: AIMessage) -> bool:
     )
 
 
-def _shows_something(content: Any) -> bool:
-    """Whether blocks beside text hold an answer, such as an image."""
-    return isinstance(content, list) and any(
+def _shows_something(message: AIMessage) -> bool:
+    """Whether there is a text, or another block that is an answer, such as an image."""
+    content = message.content
+    if isinstance(content, str):
+        return bool(content)  # `text` would make an object of it
+    return bool(str(message.text)) or any(
         isinstance(block, dict) and block.get("type") in ("image", "image_url", "audio", "video")
         for block in content
     )

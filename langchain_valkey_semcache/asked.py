@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import time
 
-from cachetools import TTLCache
-
 from langchain_valkey_semcache.prompt import Context, read_prompt
 from valkey_semcache import Question, SemanticCache
 from valkey_semcache.errors import UnknownTenantError
@@ -19,6 +17,7 @@ from valkey_semcache.text.naming import Naming
 
 _SECONDS = 600.0  # that a model may take to answer
 _CHARACTERS = 16 * 2**20  # of prompts that are remembered at a time
+_OVERHEAD = 1000  # characters that one counts for beside its own, as it takes about as many bytes
 
 Key = tuple[int, str]
 
@@ -38,9 +37,9 @@ class Asked:
         self._begin()
 
     def _begin(self) -> None:
-        self._pending: TTLCache[Key, tuple[str, tuple[Question, ...]]] = TTLCache(
-            _CHARACTERS, _SECONDS, time.monotonic, getsizeof=_size
-        )
+        # The oldest first, with when it was asked: `cachetools` would keep the order in Python.
+        self._pending: dict[Key, tuple[float, str, tuple[Question, ...]]] = {}
+        self._characters = 0
 
     def read(self, prompt: str, llm_string: str, namespace: str | None = None) -> Question:
         """What a prompt asks, here and now.
@@ -63,14 +62,21 @@ class Asked:
             llm_string: Likewise.
             question: What it asked, with its tenant.
         """
-        if len(prompt) > _CHARACTERS:
+        if len(prompt) + _OVERHEAD > _CHARACTERS:
             return
+        now = time.monotonic()
         key = id(prompt), llm_string
         with self._lock:
+            before = self._taken(key)
+            asked = before if question in before else (*before, question)
             # The string is kept beside it, or another one might come to lie in its place.
-            _, before = self._pending.get(key, (prompt, ()))
-            if question not in before:
-                self._pending[key] = prompt, (*before, question)
+            self._pending[key] = now, prompt, asked
+            self._characters += _OVERHEAD + len(prompt)
+            while self._pending:
+                oldest, (since, *_) = next(iter(self._pending.items()))
+                if self._characters <= _CHARACTERS and since >= now - _SECONDS:
+                    return
+                self._taken(oldest)
 
     def to_store(self, core: SemanticCache, prompt: str, llm_string: str) -> Question:
         """What the store of a prompt's answer belongs to.
@@ -85,7 +91,7 @@ class Asked:
             UnreadablePromptError: It cannot be told what is asked.
         """
         with self._lock:
-            _, asked = self._pending.pop((id(prompt), llm_string), (prompt, ()))
+            asked = self._taken((id(prompt), llm_string))
         if len(asked) == 1:
             (question,) = asked
             if core.named_tenant() not in (None, question.namespace):
@@ -96,6 +102,12 @@ class Asked:
             raise UnknownTenantError("several tenants or questions asked for the same prompt")
         return here
 
-
-def _size(remembered: tuple[str, tuple[Question, ...]]) -> int:
-    return len(remembered[0]) + 1
+    def _taken(self, key: Key) -> tuple[Question, ...]:
+        """What a string asked, which is forgotten then; nothing if that is long ago. The lock is
+        held."""
+        remembered = self._pending.pop(key, None)
+        if remembered is None:
+            return ()
+        since, prompt, asked = remembered
+        self._characters -= _OVERHEAD + len(prompt)
+        return asked if since >= time.monotonic() - _SECONDS else ()

@@ -220,25 +220,39 @@ class ValkeySemanticCache(Warming, Explaining, Removing):
         self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE
     ) -> tuple[Question, Any] | None:
         """`update`, and what it kept, or would have kept if Valkey could be reached."""
+        if not is_heard():
+            return self._kept(prompt, llm_string, return_val)
         with passed_on(self.core):
-            stores = self._to_store(prompt, llm_string, return_val)
-            if stores is None:
-                return None
-            question, answer, how = stores
-            self.core.store(question, answer, **how)
-            return question, answer
+            return self._kept(prompt, llm_string, return_val)
+
+    def _kept(
+        self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE
+    ) -> tuple[Question, Any] | None:
+        stores = self._to_store(prompt, llm_string, return_val)
+        if stores is None:
+            return None
+        question, answer, how = stores
+        self.core.store(question, answer, **how)
+        return question, answer
 
     async def akept(
         self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE
     ) -> tuple[Question, Any] | None:
         """The same as `kept`, without blocking the event loop."""
+        if not is_heard():
+            return await self._akept(prompt, llm_string, return_val)
         async with apassed_on(self.core):
-            stores = self._to_store(prompt, llm_string, return_val)
-            if stores is None:
-                return None
-            question, answer, how = stores
-            await self.core.astore(question, answer, **how)
-            return question, answer
+            return await self._akept(prompt, llm_string, return_val)
+
+    async def _akept(
+        self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE
+    ) -> tuple[Question, Any] | None:
+        stores = self._to_store(prompt, llm_string, return_val)
+        if stores is None:
+            return None
+        question, answer, how = stores
+        await self.core.astore(question, answer, **how)
+        return question, answer
 
     def shared(self, question: Question, content: bytes) -> list[Any]:
         """Generations that the same call gave to another one, marked as a hit's."""

@@ -27,8 +27,10 @@ from langchain_valkey_semcache.portable import (
 from valkey_semcache.errors import NotStorableError, UnreadableError
 
 _KINDS = (Generation, GenerationChunk, ChatGeneration, ChatGenerationChunk)
-# Made once, and for UTF-8 without blanks around it: `json.loads` would look for other encodings.
+# Made once, and for UTF-8 without blanks around it: `json.loads` would look for other encodings,
+# and `json.dumps` with arguments makes an encoder each time.
 _raw_decode = json.JSONDecoder().raw_decode
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 _MESSAGE_FIELDS = (
     "content",
     "tool_calls",
@@ -43,6 +45,7 @@ _MESSAGE_FIELDS = (
 _FIELDS = frozenset(_MESSAGE_FIELDS)
 _USAGE = {"input_tokens", "output_tokens", "total_tokens"}
 _COUNTS = {int}
+_PLAIN = {str, int, float, bool, type(None)}
 _NOTHING: dict[str, Any] = {}
 _Model = TypeVar("_Model", bound=BaseModel)
 # What their makers give them, for those made without validation.
@@ -63,9 +66,9 @@ class GenerationCodec:
             NotStorableError: One is of another class, or holds what JSON cannot.
         """
         try:
-            return json.dumps([_plain(_written(g)) for g in answer], separators=(",", ":")).encode(
-                "utf-8", "surrogatepass"
-            )
+            written = [_written(generation) for generation in answer]
+            _check(written)
+            return _encoded(written).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise NotStorableError(f"it holds a value that JSON cannot: {error}") from error
 
@@ -127,21 +130,24 @@ def _dumped(parsed: BaseModel) -> Any:
     return dump
 
 
-def _plain(value: Any) -> Any:
-    """`value`, if JSON gives it back as it is.
+def _check(value: Any) -> None:
+    """Check that JSON gives a value back as it is.
 
     Raises:
         NotStorableError: It holds another kind of value, or a key that is no string.
     """
-    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
-        for part in value.values():
-            _plain(part)
+    if type(value) in _PLAIN:
+        return
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if not isinstance(name, str):
+                raise NotStorableError(f"it holds a {type(name).__name__} as a key")
+            _check(part)
     elif isinstance(value, list):
         for part in value:
-            _plain(part)
-    elif not (value is None or isinstance(value, str | bool | int | float)):
+            _check(part)
+    elif not isinstance(value, str | int | float):
         raise NotStorableError(f"it holds a {type(value).__name__}, which JSON would change")
-    return value
 
 
 def _read(stored: dict[str, Any]) -> Generation:

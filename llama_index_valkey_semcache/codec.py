@@ -24,7 +24,10 @@ from llama_index_valkey_semcache import tools
 from llama_index_valkey_semcache.compat import THINKING, TOOL_CALL
 from valkey_semcache.errors import NotStorableError, UnreadableError
 
-_decoded = json.JSONDecoder().decode  # for UTF-8: `json.loads` would look for other encodings
+# Made once: `json.loads` would look for other encodings than UTF-8, and `json.dumps` with arguments
+# makes an encoder each time.
+_decoded = json.JSONDecoder().decode
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 # What a response says beside its answer that belongs to the one call that gave it.
 _OF_THE_CALL = frozenset(
@@ -240,7 +243,7 @@ def _read_logprobs(stored: dict[str, Any]) -> list[list[LogProb]] | None:
 
 def _json(parts: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(parts, separators=(",", ":")).encode()
+        return _encoded(parts).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise NotStorableError(f"it holds a value that JSON cannot: {error}") from error
 

@@ -193,6 +193,13 @@ class Counters:
         with self._lock:
             self._counts[what][kind] += number
 
+    def wrote(self, content: int, stored: int) -> None:
+        """An answer was stored: bytes as the codec wrote it, and with its envelope."""
+        with self._lock:
+            counts = self._counts["bytes"]
+            counts["in"] += content
+            counts["stored"] += stored
+
     def timed(self, model: str, kind: str, seconds: float | None) -> None:
         """A look-up for a model ended as `kind`, a tier or "miss", after so many seconds."""
         # Put down, as hits are.

@@ -213,5 +213,4 @@ class Storing:
                 self._local.drop(each)
 
     def _count_bytes(self, envelope: Envelope, packed: bytes) -> None:
-        self._counters.count("bytes", "in", len(envelope.content))
-        self._counters.count("bytes", "stored", len(packed))
+        self._counters.wrote(len(envelope.content), len(packed))

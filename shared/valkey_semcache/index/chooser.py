@@ -107,7 +107,8 @@ class Chooser:
         """A reply came after so many seconds.
 
         Returns:
-            Whether the scope is among the slow ones: if not, there is nothing to be done for it.
+            Whether the scope is among the slow ones, and not taken to be small: if not, there is
+            nothing to be done for it.
         """
         with self._lock:
             self._soonest = min(self._soonest * _CREEP, seconds)
@@ -120,9 +121,9 @@ class Chooser:
                 record.quiet -= 1
                 if not record.quiet:
                     del self._records[scope]
-            else:
-                record.times[algorithm].append(seconds)
-                self._weigh(scope, record)
+                return False
+            record.times[algorithm].append(seconds)
+            self._weigh(scope, record)
             return True
 
     def arrived(self, seconds: float) -> None:

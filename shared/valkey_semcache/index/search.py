@@ -322,16 +322,21 @@ def _candidates(reply: Any, *, with_fields: bool = True) -> list[Candidate]:
     """
     found = []
     for key, flat in zip(reply[1::2], reply[2::2], strict=True):
-        parts = iter(flat)
-        fields = dict(zip(parts, parts, strict=True))
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
         distance = fields.pop(b"d", None)
         if distance is not None and (b"p" in fields or not with_fields):
             own = fields if with_fields else None
-            # A key of other bytes than ASCII is none of ours, and goes as what cannot be read does.
-            name = key.decode("utf-8", "surrogateescape")
-            found.append(Candidate(name, similarity_of(float(distance)), own))
+            found.append(Candidate(_named(key), similarity_of(float(distance)), own))
     found.sort(key=_similarity, reverse=True)
     return found
+
+
+def _named(key: bytes) -> str:
+    """A key of other bytes than UTF-8 is none of ours, and goes as what cannot be read does."""
+    try:  # an error handler's name would cost more than the decoding
+        return key.decode()
+    except UnicodeDecodeError:
+        return key.decode("utf-8", "surrogateescape")
 
 
 def _find(info: Any, name: bytes) -> Any:

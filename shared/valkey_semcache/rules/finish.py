@@ -6,10 +6,12 @@ as a proper end; those known here do not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+_SEVERAL = ("choices", "candidates")
 _REASONS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "finishReason")
+_NAMES = frozenset((*_SEVERAL, "status", *_REASONS))
 _CUT_OFF = frozenset(
     (
         *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "cancelled"),
@@ -27,21 +29,30 @@ def cut_off(metadata: Any) -> str | None:
         metadata: What the provider said of the answer: a mapping or an object, with a finish
             reason in it, or in the first of its `choices` or `candidates`.
     """
-    for several in ("choices", "candidates"):
-        first = part(metadata, several)
+    if metadata is None or (isinstance(metadata, dict) and _NAMES.isdisjoint(metadata)):
+        return None
+    said = _parts(metadata)
+    for several in _SEVERAL:
+        first = said(several)
         if isinstance(first, list) and first and (reason := cut_off(first[0])):
             return reason
-    if _word(part(metadata, "status")) in _CUT_OFF:
-        return f"status {_word(part(metadata, 'status'))}"
-    for name in _REASONS:
-        if (word := _word(part(metadata, name))) in _CUT_OFF:
+    for name in ("status", *_REASONS):
+        reason = said(name)
+        if reason is not None and (word := _word(reason)) in _CUT_OFF:
             return f"{name} {word}"
     return None
 
 
 def part(whole: Any, name: str) -> Any:
     """A part of a mapping or of an object, or None."""
-    return whole.get(name) if isinstance(whole, Mapping) else getattr(whole, name, None)
+    return _parts(whole)(name)
+
+
+def _parts(whole: Any) -> Callable[[str], Any]:
+    """From a name to that part, or None."""
+    if isinstance(whole, Mapping):
+        return whole.get
+    return lambda name: getattr(whole, name, None)
 
 
 def _word(reason: Any) -> str:

@@ -26,10 +26,12 @@ class Settling:
 
     def __init__(self) -> None:
         self._by_prefix: dict[str, Settle] = {}
+        self._everywhere = False
 
     def register(self, settle: Settle) -> None:
         """From now on, settle what is written under a prefix."""
         self._by_prefix[settle.prefix] = settle
+        self._everywhere = self._everywhere or settle.everywhere
 
     def settle(self, line: Any, keys: Sequence[str]) -> None:
         """Let what scripts wrote to these keys take effect.
@@ -37,6 +39,8 @@ class Settling:
         Raises:
             ValkeyError: A key's primary does not answer.
         """
+        if not (line.in_cluster or self._everywhere):
+            return
         for arguments, node in self._due(line, keys):
             try:
                 if node is None:
@@ -52,6 +56,8 @@ class Settling:
 
     async def asettle(self, line: Any, keys: Sequence[str]) -> None:
         """The same by an async client."""
+        if not (line.in_cluster or self._everywhere):
+            return
         for arguments, node in self._due(line, keys):
             try:
                 if node is None:
@@ -66,8 +72,6 @@ class Settling:
 
     def _due(self, line: Any, keys: Iterable[str]) -> Iterator[tuple[tuple[Any, ...], Any]]:
         """Each search once for each node that holds one of the keys, with the node."""
-        if not self._by_prefix:
-            return
         seen: set[tuple[str | None, str]] = set()
         for key in keys:
             prefix = f"{key.rsplit(':', 2)[0]}:"

@@ -47,8 +47,10 @@ _MAGIC = b"sc"
 _HEAD = struct.Struct(">2sBB32sddB")
 _HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">I")
-# Made once, and for text without blanks around it: `json.loads` would look for them.
+# Made once: `json.loads` would look for blanks around the text, and `json.dumps` with arguments
+# makes an encoder each time.
 _raw_decode = json.JSONDecoder().raw_decode
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 _COUNTS = {int}  # the type of every value in an answer's usage
 
 ALIAS_CODEC = "alias/1"
@@ -94,7 +96,7 @@ class Envelope(NamedTuple):
             private["q"] = self.question
         if self.usage:
             private["u"] = dict(self.usage)
-        header = json.dumps(private, separators=(",", ":")).encode()
+        header = _encoded(private).encode()
         codec = self.codec.encode("ascii")
         content, flags = self.content, 0
         if compress_over is not None and len(content) > compress_over:
