@@ -7,13 +7,14 @@ is called and what it is held against. The cache is used as LangChain or LlamaIn
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import valkey
@@ -87,6 +88,14 @@ class Filled:
             index=self.index,  # type: ignore[arg-type]
             **{"timeout": SECONDS, "on_error": "raise"} | options,
         )
+
+    def using(self, **options: Any) -> Self:
+        """The same entries through a cache with other options."""
+        same = copy.copy(self)
+        same.cache = self.made(url=self.url, **options)
+        for number in range(self.scopes):  # connects, opens the index
+            assert same.cache.lookup(self.asked(number, reworded), LLM_STRING)
+        return same
 
     def exact(self) -> Row:
         """An exact hit beside its HMGET."""

@@ -13,6 +13,7 @@ from tests.embedders import HashingEmbedder
 from tests.servers import Served
 from valkey_semcache import ConfigurationError, SemanticCache
 from valkey_semcache.offline import MiniLM
+from valkey_semcache.precision import guards as own_guards
 from valkey_semcache.precision.guards import DEFAULT, Guards
 from valkey_semcache.precision.words import Words
 
@@ -172,6 +173,34 @@ def test_no_text_makes_a_guard_fail_and_both_ways_it_says_the_same(one: str, oth
 def test_a_text_s_words_are_the_same_whatever_stands_behind_it(text: str) -> None:
     """What lies beyond ASCII has a text read word by word, another way than plain English."""
     assert Words(f"{text} é").lower == [*Words(text).lower, "é"]
+
+
+MANNERS = st.lists(
+    st.sampled_from([*sorted(own_guards._MANNERS), "Please", "Could", "Tell", "please,", "me:"]),
+    max_size=3,
+)
+
+
+@given(st.lists(st.tuples(MANNERS, MANNERS, st.sampled_from(WORDS))), MANNERS, MANNERS)
+def test_where_only_the_manner_of_asking_differs_no_guard_sees_anything(
+    parts: list[tuple[list[str], list[str], str]], mine: list[str], other: list[str]
+) -> None:
+    """`Guards` asks none then: here they are asked."""
+    asked = Words(" ".join([word for one, _, thing in parts for word in (*one, thing)] + mine))
+    stored = Words(" ".join([word for _, one, thing in parts for word in (*one, thing)] + other))
+    if own_guards._ask_the_same(asked, stored):
+        for guard in own_guards._GUARDS.values():
+            assert guard(asked, stored) is None
+
+
+def test_what_asks_the_same_is_told_from_what_does_not() -> None:
+    def same(one: str, other: str) -> bool:
+        return own_guards._ask_the_same(Words(one), Words(other))
+
+    assert same("Please tell me, could I renew the passport?", "could you renew a passport")
+    assert not same("renew the passport", "renew the card")
+    assert not same("please do not renew it", "do not renew it"), "the guards are to look at that"
+    assert not same("Show me the March results", "the March results")
 
 
 # In a cache

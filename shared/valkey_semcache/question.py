@@ -145,7 +145,7 @@ class Addressing:
         # question at its look-up and at its store.
         self._recurring = lru_cache(maxsize=_REMEMBERED)(digests)
         self._recurring_scope = lru_cache(maxsize=_REMEMBERED)(self._scope)
-        self._known: Recent[tuple[Question, str], Address] = Recent(_ADDRESSES)
+        self._known: Recent[tuple[str | bool, ...], Address] = Recent(_ADDRESSES)
         self.volatile = tuple(re.compile(pattern) for pattern in volatile)
         self._own_features = features
         self._failed = failed
@@ -157,11 +157,13 @@ class Addressing:
         # A function of the app's may answer differently each time.
         if self._own_features is not None:
             return self._new_address(question, namespace)
-        asked = question, namespace
+        text, context, identity = question.text, question.context, question.identity
+        # By its parts: a dataclass is hashed and compared in Python.
+        asked = text, context, identity, question.model, namespace, question.exact_only
         address = self._known.get(asked)
         if address is None:
             address = self._new_address(question, namespace)
-            length = len(question.context) + len(question.text) + len(question.identity)
+            length = len(context) + len(text) + len(identity)
             if length <= _SHORT:
                 self._known.put(asked, address, length + _OVERHEAD)
         return address

@@ -5,18 +5,21 @@ Rule of this file: text in, text out, and everything escaped on its way into HTM
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from html import escape
 
 
-class Shown(ABC):
-    """Shows the rows that a subclass gives."""
+class Shown:
+    """Shows the rows that a subclass gives.
+
+    No abstract class: whether an outcome is a `Hit` is asked at each look-up, and of such a class
+    it is asked in Python.
+    """
 
     __slots__ = ()
 
-    @abstractmethod
     def _rows(self) -> list[tuple[str, str]]:
         """Names and values, to be shown one below the other."""
+        raise NotImplementedError
 
     def _repr_html_(self) -> str:
         left = "style='text-align:left'"

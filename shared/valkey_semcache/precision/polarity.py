@@ -10,7 +10,7 @@ import re
 
 from valkey_semcache.precision.words import Words, stem, word_set
 
-_NEGATIONS = word_set(
+NEGATIONS = word_set(
     "not never without no none nobody nothing nowhere neither nor unable cant dont doesnt "
     "isnt wont didnt non"
 )
@@ -75,10 +75,11 @@ for _pair in _PAIRS:
 
 def changed(asked: Words, stored: Words) -> str | None:
     """Whether one question is the opposite of the other, and by which words."""
-    only_mine, only_other = asked.stem_set - stored.stem_set, stored.stem_set - asked.stem_set
+    mine, other = asked.stem_set, stored.stem_set
+    only_mine, only_other = mine - other, other - mine
     if not only_mine and not only_other and asked.lower.count("not") == stored.lower.count("not"):
         return None
-    nothing_denied = _NEGATIONS.isdisjoint(asked.lower) and _NEGATIONS.isdisjoint(stored.lower)
+    nothing_denied = NEGATIONS.isdisjoint(asked.lower) and NEGATIONS.isdisjoint(stored.lower)
     if nothing_denied and not (only_mine and only_other):
         return None  # there are no two words to be opposites
     flips = _flips(only_mine, only_other)
@@ -97,7 +98,7 @@ def changed(asked: Words, stored: Words) -> str | None:
 
 
 def _negations(text: Words) -> list[str]:
-    if _NEGATIONS.isdisjoint(text.lower):
+    if NEGATIONS.isdisjoint(text.lower):
         return []
     joined = " ".join(text.lower)
     if text.text[:3].lower() in ("no,", "no."):
@@ -105,7 +106,7 @@ def _negations(text: Words) -> list[str]:
     if "not" in text.lower or "no" in text.lower:
         joined = _EMPTY.sub(" ", joined)
         joined = _OPENS_IN_THE_NEGATIVE.sub(" ", joined)
-    return [word for word in joined.split() if word in _NEGATIONS]
+    return [word for word in joined.split() if word in NEGATIONS]
 
 
 def _flips(only_mine: frozenset[str], only_other: frozenset[str]) -> list[tuple[str, str]]:

@@ -32,8 +32,9 @@ def changed(asked: Words, stored: Words) -> str | None:
     mine, other = asked.stems, stored.stems
     if mine == other or ("by" in asked.lower) != ("by" in stored.lower):
         return None  # "A beat B" and "B was beaten by A" are the same
-    shared = asked.stem_set & stored.stem_set
-    differing = len(asked.stem_set) + len(stored.stem_set) - 2 * len(shared)
+    my_set, other_set = asked.stem_set, stored.stem_set
+    shared = my_set & other_set
+    differing = len(my_set) + len(other_set) - 2 * len(shared)
     if 2 * differing > len(shared):
         return None
     if _shared_things(asked, shared) == _shared_things(stored, shared):
