@@ -26,7 +26,8 @@ from benchmarks.speed_steps import looked_up, stored
 
 ENTRIES = 10_000
 FEW = 800  # a search of 200 vectors leaves the processors' caches as they are
-TIMES = 1_500
+TIMES = 600
+ROUNDS = 5
 Row = dict[str, Any]
 
 
@@ -85,52 +86,84 @@ _FEW = {"semantic few", "semantic direct", "store few"}
 _APART = _FEW | {"flat", "import LangChain", "import LlamaIndex"}
 
 
-def run(search_url: str, plain_url: str, entries: int, times: int, only: set[str]) -> Row:
-    rows: Row = {}
+class Runs:
+    """The rows that several rounds give; of each line the middle one counts.
 
-    def take(name: str, measure: Callable[[], Row]) -> None:
-        if not only or name in only:
-            rows[name] = measure()
+    Args:
+        only: Lines that are wanted; none for all.
+    """
+
+    def __init__(self, only: set[str]) -> None:
+        self._only = only
+        self._taken: dict[str, list[Row]] = {}
+
+    def wants(self, names: set[str]) -> bool:
+        """Whether one of these is wanted."""
+        return not self._only or bool(self._only & names)
+
+    def take(self, name: str, measure: Callable[[], Row]) -> None:
+        """Measure a line, if it is wanted."""
+        if self.wants({name}):
+            row = measure()
+            self._taken.setdefault(name, []).append(row)
             line = LINES[name]
-            wall, cpu = line.figure(rows[name], "wall"), line.figure(rows[name], "cpu")
+            wall, cpu = line.figure(row, "wall"), line.figure(row, "cpu")
             print(f"{name}: wall {wall:.2f}, cpu {cpu:.2f}, limit {line.limit}", flush=True)
 
+    def rows(self) -> Row:
+        """Each line's row, with the figures of all rounds."""
+        rows: Row = {}
+        for name, taken in self._taken.items():
+            line = LINES[name]
+            taken.sort(key=lambda row, line=line: line.figure(row, "wall"))
+            figures = [line.figure(row, "wall") for row in taken]
+            rows[name] = taken[len(taken) // 2] | {"rounds": figures}
+        return rows
+
+
+def run(
+    search_url: str, plain_url: str, entries: int, times: int, rounds: int, only: set[str]
+) -> Row:
+    """Measure all lines so many times, one after the other, and once where the time goes."""
+    runs, steps = Runs(only), {}
     few = max(200, times // 3)
-    embeddings = Prepared(entries + 4 * few)
-    if not only or only - _APART:
+    embeddings = Prepared(max(entries, FEW) + 4 * few)
+    if runs.wants(set(LINES) - _APART):
         filled = Filled(search_url, "search", embeddings, entries, 4, times)
-        take("exact", filled.exact)
-        take("local", filled.local)
-        take("semantic", filled.semantic)
-        take("async exact", lambda: filled.in_flight(asked, 11))
-        take("llama", lambda: llama_chat(filled, rows.get("exact", {})))
-        filled.times = few
-        take("store", filled.stored)
-        take("miss", filled.missed_and_stored)
-        take("async semantic", lambda: filled.in_flight(reworded, 7))
+        for _ in range(rounds):
+            filled.times = times
+            runs.take("exact", filled.exact)
+            runs.take("local", filled.local)
+            runs.take("semantic", filled.semantic)
+            runs.take("async exact", lambda: filled.in_flight(asked, 5))
+            runs.take("llama", lambda: llama_chat(filled))
+            filled.times = few
+            runs.take("store", filled.stored)
+            runs.take("miss", filled.missed_and_stored)
+            runs.take("async semantic", lambda: filled.in_flight(reworded, 3))
         if not only:
-            rows["steps"] = {
-                "exact hit": looked_up(filled, reworded_too=False),
-                "semantic hit, search index": looked_up(filled, reworded_too=True),
-                "store without a look-up before": stored(filled),
-            }
+            steps["exact hit"] = looked_up(filled, reworded_too=False)
+            steps["semantic hit, search index"] = looked_up(filled, reworded_too=True)
+            steps["store without a look-up before"] = stored(filled)
         filled.close()
-    if not only or only & _FEW:
-        filled = Filled(search_url, "search", embeddings, FEW, 4, FEW)
-        take("semantic few", filled.semantic)
-        take("semantic direct", filled.using(embed_timeout=None).semantic)
-        filled.times = min(few, FEW)
-        take("store few", filled.stored)
+    if runs.wants(_FEW):
+        filled = Filled(search_url, "search", embeddings, FEW, 4, min(times, FEW))
+        direct = filled.using(embed_timeout=None)
+        for _ in range(rounds):
+            runs.take("semantic few", filled.semantic)
+            runs.take("semantic direct", direct.semantic)
+            runs.take("store few", lambda: filled.of(few).stored())
         filled.close()
-    if not only or "flat" in only:
+    if runs.wants({"flat"}):
         filled = Filled(plain_url, "flat", embeddings, entries, 1, few)
-        take("flat", filled.semantic)
+        for _ in range(rounds):
+            runs.take("flat", filled.semantic)
         if not only:
-            rows["steps"]["semantic hit, flat index"] = looked_up(filled, reworded_too=True)
+            steps["semantic hit, flat index"] = looked_up(filled, reworded_too=True)
         filled.close()
     for framework in ("LangChain", "LlamaIndex"):
-        take(f"import {framework}", lambda f=framework: adapter_import(f, 7))
-    return rows
+        runs.take(f"import {framework}", lambda f=framework: adapter_import(f, 7))
+    return runs.rows() | ({"steps": steps} if steps else {})
 
 
 def page(facts: Row, rows: Row) -> str:
@@ -143,13 +176,15 @@ def page(facts: Row, rows: Row) -> str:
         "beside the bare client (`valkey-py` with `libvalkey`, the same time limits) sending the "
         "same commands with ready-made vectors and decoding nothing, in turns in one run, each "
         "call on another question, whose prompt LangChain writes in between. Medians in µs, 95th "
-        "percentiles in brackets; CPU is this process's own. Made by `make bench`.",
+        "percentiles in brackets; CPU is this process's own. All lines are measured in "
+        f"{facts['rounds']} rounds, one after the other: of each the middle round is shown, with "
+        "what the others found. Made by `make bench`.",
         "",
-        _AWAKE if facts["awake"] else _ASLEEP,
+        _AWAKE[facts["awake"]],
         "",
-        "| what | at most | beyond, wall | beyond, CPU | bare, wall | bare, CPU | ours, wall | "
-        "ours, CPU | on the wire; embeddings |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| what | at most | beyond, wall | in each round | beyond, CPU | bare, wall | bare, CPU | "
+        "ours, wall | ours, CPU | on the wire; embeddings |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, line in LINES.items():
         if name in rows:
@@ -159,13 +194,16 @@ def page(facts: Row, rows: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
-_AWAKE = (
-    "The processors are kept awake by loops of the lowest priority, as other work keeps them in an "
-    "app. A virtual machine that only waits gives its processor away and gets it back late and "
-    "cold: without the loops (`--asleep`) a bare HMGET takes two to three times as long, and so "
-    "does all that follows it."
+_BECAUSE = (
+    ", as other work keeps them in an app. A virtual machine that only waits gives its processor "
+    "away and gets it back late and cold: left alone (`--asleep`) a bare HMGET takes two to three "
+    "times as long, and so does all that follows it."
 )
-_ASLEEP = "Idle processors fall asleep (`--asleep`), and wake up late and with cold caches."
+_AWAKE = {
+    "polling": f"The processors are kept awake by polling when they are idle{_BECAUSE}",
+    "loops": f"The processors are kept awake by loops of the lowest priority{_BECAUSE}",
+    "asleep": "Idle processors fall asleep, and wake up late and with cold caches.",
+}
 _WHERE = (
     "## Where the time goes",
     "",
@@ -201,14 +239,15 @@ def cells(line: Line, row: Row) -> list[str]:
     if line.kind == "over" and line.beside != "nothing":
         at_most = f"{line.beside} + {at_most}"
     told = [line.what, at_most]
+
+    def shown(figure: float) -> str:
+        digits = 2 if line.kind == "ratio" else 0
+        return f"{figure:.0%}" if line.kind == "share" else f"{figure:,.{digits}f}"
+
     for clock in ("wall", "cpu"):
-        figure = line.figure(row, clock)
-        shown = (
-            f"{figure:.0%}"
-            if line.kind == "share"
-            else f"{figure:,.{2 if line.kind == 'ratio' else 0}f}{unit}"
-        )
-        told.append(shown if line.holds(row, clock) else f"**{shown}**")
+        figure = shown(line.figure(row, clock)) + unit
+        told.append(figure if line.holds(row, clock) else f"**{figure}**")
+    told.insert(3, ", ".join(shown(figure) for figure in row["rounds"]))
     for who in ("bare", "ours"):
         for clock in ("wall", "cpu"):
             found = row.get(who, {})
@@ -228,13 +267,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entries", type=int, default=ENTRIES)
     parser.add_argument("--times", type=int, default=TIMES, help="calls of each line")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="times that all is measured")
     parser.add_argument("--only", nargs="*", default=[], choices=list(LINES), metavar="LINE")
     parser.add_argument("--name", default="RESULTS")
     parser.add_argument("--asleep", action="store_true", help="let idle processors fall asleep")
     options = parser.parse_args()
     with (
         servers() as (search_url, plain_url, stand_in),
-        awake(wanted=not options.asleep) as is_awake,
+        awake(wanted=not options.asleep) as how_awake,
     ):
         with valkey.Valkey.from_url(search_url) as client:
             if client.dbsize():
@@ -243,8 +283,9 @@ def main() -> None:
         facts["on"] = stand_in or " with ".join(
             facts[n] for n in ("server", "module") if n in facts
         )
-        rows = run(search_url, plain_url, options.entries, options.times, set(options.only))
-    facts |= {"entries": options.entries, "awake": is_awake}
+        how = options.entries, options.times, options.rounds, set(options.only)
+        rows = run(search_url, plain_url, *how)
+    facts |= {"entries": options.entries, "rounds": options.rounds, "awake": how_awake}
     write(options.name, {**facts, "lines": rows}, page(facts, rows))
 
 

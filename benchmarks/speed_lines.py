@@ -89,6 +89,12 @@ class Filled:
             **{"timeout": SECONDS, "on_error": "raise"} | options,
         )
 
+    def of(self, times: int) -> Self:
+        """The same with another number of calls."""
+        same = copy.copy(self)
+        same.times = times
+        return same
+
     def using(self, **options: Any) -> Self:
         """The same entries through a cache with other options."""
         same = copy.copy(self)
@@ -165,6 +171,7 @@ class Filled:
         self.hearing.withholds = False
         replayed = commands if looked_up else [sent[-1:] for sent in commands]
         embedded = self.embeddings.calls
+        forget(self.cache.core)
         row = side_by_side(
             self.times,
             self.replay(replayed),
@@ -294,7 +301,7 @@ class Answers(CustomLLM):
         raise NotImplementedError
 
 
-def llama_chat(filled: Filled, langchain: Row) -> Row:
+def llama_chat(filled: Filled) -> Row:
     """Exact hits of `SemanticCacheLLM.chat`, in turns with LangChain's `lookup`."""
     times, scopes = filled.times, filled.scopes
     told = [

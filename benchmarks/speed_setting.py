@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,11 +110,12 @@ def answer(number: int) -> list[ChatGeneration]:
 
 
 def forget(*caches: SemanticCache) -> None:
-    """Make every prompt new to this process: only the local tier's line may know one."""
+    """Make every prompt and text new to this process: only the local tier's line may know one."""
     prompt_reader.forget()
     exact_features.cache_clear()
     for cache in caches:
         cache._addressing.forget()
+        cache._flows.notes._begin()
 
 
 class Prepared(Embeddings):
@@ -255,31 +257,61 @@ def servers() -> Iterator[tuple[str, str, str]]:
 
 
 @contextmanager
-def awake(*, wanted: bool) -> Iterator[bool]:
+def awake(*, wanted: bool) -> Iterator[str]:
     """Keep the machine's processors from falling asleep, as other work does in an app.
 
     A virtual machine that waits for a reply and has nothing else to do gives its processor away,
-    and gets it back late and cold: a bare HMGET then takes two to three times as long. Loops of
-    the lowest priority (`SCHED_IDLE`), which give way to all else, keep that from happening.
+    and gets it back late and cold: a bare HMGET then takes two to three times as long. Either idle
+    processors poll for a while (`haltpoll`, which root may set; it is put back at the end), or
+    loops of the lowest priority (`SCHED_IDLE`), which give way to all else, keep them busy.
 
     Args:
         wanted: Whether to.
 
     Yields:
-        Whether they are kept awake; where the system has no such priority they are not.
+        How: `polling`, `loops`, or `asleep` where neither is to be had, or wanted.
     """
     if not wanted or not hasattr(os, "SCHED_IDLE"):
-        yield False
+        yield "asleep"
+        return
+    before = _polling(_POLLING)
+    if before:
+        try:
+            yield "polling"
+        finally:
+            _polling(before)
         return
     spawn = multiprocessing.get_context("spawn")
     loops = [spawn.Process(target=_idle, daemon=True) for _ in range(os.cpu_count() or 1)]
     for loop in loops:
         loop.start()
     try:
-        yield True
+        yield "loops"
     finally:
         for loop in loops:
             loop.terminate()
+
+
+_HALTPOLL = Path("/sys/module/haltpoll/parameters")
+_GOVERNOR = Path("/sys/devices/system/cpu/cpuidle/current_governor")
+_POLLING = {  # nanoseconds, from the first time on
+    "guest_halt_poll_allow_shrink": "N",
+    "guest_halt_poll_grow_start": "20000000",
+    "guest_halt_poll_ns": "20000000",
+}
+
+
+def _polling(wanted: dict[str, str]) -> dict[str, str]:
+    """Set what idle processors do before they sleep, and return how it was; {} if one may not."""
+    try:
+        if _GOVERNOR.read_text().strip() != "haltpoll":
+            return {}
+        before = {name: (_HALTPOLL / name).read_text().strip() for name in wanted}
+        for name, value in wanted.items():
+            (_HALTPOLL / name).write_text(value)
+    except OSError:
+        return {}
+    return before
 
 
 def _idle() -> None:
