@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.outputs import (
@@ -25,6 +25,7 @@ from langchain_valkey_semcache.portable import (
     portable_metadata,
 )
 from valkey_semcache.errors import NotStorableError, UnreadableError
+from valkey_semcache.stored.unvalidated import built
 
 _KINDS = (Generation, GenerationChunk, ChatGeneration, ChatGenerationChunk)
 # Made once, and for UTF-8 without blanks around it: `json.loads` would look for other encodings,
@@ -47,11 +48,9 @@ _USAGE = {"input_tokens", "output_tokens", "total_tokens"}
 _COUNTS = {int}
 _PLAIN = {str, int, float, bool, type(None)}
 _NOTHING: dict[str, Any] = {}
-_Model = TypeVar("_Model", bound=BaseModel)
 # What their makers give them, for those made without validation.
 _MESSAGE = AIMessage(content="")
 _GENERATION = ChatGeneration(message=_MESSAGE)
-_set = object.__setattr__
 
 
 class GenerationCodec:
@@ -165,9 +164,9 @@ def _read(stored: dict[str, Any]) -> Generation:
         return ChatGeneration(message=AIMessage(**known), generation_info=info)
     empty: dict[str, Any] = {"additional_kwargs": {}, "response_metadata": {}}
     empty |= {"tool_calls": [], "invalid_tool_calls": []}
-    message = _built(_MESSAGE, known, empty)
+    message = built(_MESSAGE, known, empty)
     values = {"text": message.text, "message": message, "generation_info": info}
-    return _built(_GENERATION, values)
+    return built(_GENERATION, values)
 
 
 def _is_plain(known: dict[str, Any]) -> bool:
@@ -182,17 +181,3 @@ def _is_plain(known: dict[str, Any]) -> bool:
         and (usage is None or usage.keys() == _USAGE)
         and (usage is None or set(map(type, usage.values())) == _COUNTS)
     )
-
-
-def _built(like: _Model, known: dict[str, Any], defaults: dict[str, Any] = _NOTHING) -> _Model:
-    """A model with these values, made as pydantic makes a copy of one.
-
-    Validation takes a third of an exact hit's time. What it would change must have been ruled
-    out, and defaults that can be changed must be new ones.
-    """
-    made = like.__new__(type(like))
-    _set(made, "__dict__", {**vars(like), **defaults, **known})
-    _set(made, "__pydantic_fields_set__", set(known))
-    _set(made, "__pydantic_extra__", None if like.__pydantic_extra__ is None else {})
-    _set(made, "__pydantic_private__", None)
-    return made

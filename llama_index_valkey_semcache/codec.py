@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from llama_index_valkey_semcache import tools
 from llama_index_valkey_semcache.compat import THINKING, TOOL_CALL
 from valkey_semcache.errors import NotStorableError, UnreadableError
+from valkey_semcache.stored.unvalidated import built
 
 # Made once: `json.loads` would look for other encodings than UTF-8, and `json.dumps` with arguments
 # makes an encoder each time.
@@ -30,6 +31,7 @@ _decoded = json.JSONDecoder().decode
 _encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 # What a response says beside its answer that belongs to the one call that gave it.
+_MADE_INTO_BLOCKS = "images"  # in `additional_kwargs`, by LlamaIndex
 _OF_THE_CALL = frozenset(
     (
         *("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens"),
@@ -77,6 +79,8 @@ class ChatCodec:
         stored = _object(content, kinds)
         try:
             role = MessageRole(stored["role"])
+            if _is_plain(stored):
+                return _plain(role, stored)
             given = [_read(part) for part in stored["blocks"]]
             in_blocks = [call for call in given if isinstance(call, tools.ToolCall)]
             in_kwargs = [tools.checked(name, arguments) for name, arguments in stored["calls"]]
@@ -182,6 +186,32 @@ class OutputCodec:
         return answer.model_dump_json(by_alias=True)
 
 
+# What their makers give them, for those made without validation.
+_TEXT = TextBlock(text="")
+_MESSAGE = ChatMessage(role=MessageRole.ASSISTANT, blocks=[_TEXT])
+_RESPONSE = ChatResponse(message=_MESSAGE)
+
+
+def _is_plain(stored: dict[str, Any]) -> bool:
+    """Whether a stored response is text alone, and all beside it is what validation leaves."""
+    return (
+        not (stored["calls"] or stored.get("logprobs") or _MADE_INTO_BLOCKS in stored["extra"])
+        and bool(stored["blocks"])
+        and all(
+            len(part) == 2 and part[0] == "text" and isinstance(part[1], str)
+            for part in stored["blocks"]
+        )
+    )
+
+
+def _plain(role: MessageRole, stored: dict[str, Any]) -> ChatResponse:
+    blocks = [built(_TEXT, {"text": text}) for _, text in stored["blocks"]]
+    parts = {"role": role, "blocks": blocks, "additional_kwargs": stored["extra"]}
+    message = built(_MESSAGE, parts)
+    known = {"message": message, "additional_kwargs": stored["response"], "logprobs": None}
+    return built(_RESPONSE, known)
+
+
 def _written(block: Any) -> list[Any]:
     """A block as its kind and its fields."""
     if isinstance(block, TextBlock):
@@ -253,8 +283,10 @@ def _object(content: bytes, kinds: Mapping[str, type]) -> dict[str, Any]:
         stored = _decoded(content.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise UnreadableError("The stored response is no JSON.") from error
-    if not isinstance(stored, dict) or not all(
-        isinstance(stored.get(name), kind) for name, kind in kinds.items()
-    ):
-        raise UnreadableError("The stored response lacks a field, or has one of another kind.")
-    return stored
+    if isinstance(stored, dict):
+        for name, kind in kinds.items():
+            if not isinstance(stored.get(name), kind):
+                break
+        else:
+            return stored
+    raise UnreadableError("The stored response lacks a field, or has one of another kind.")

@@ -74,7 +74,10 @@ class Front:
             return None
         try:
             # Whose it is, is settled now: a stream may be read, and stored, elsewhere.
-            question = cache.settled(self._question(read, call))
+            namespace = self.settings.namespace
+            question = self._question(
+                read, call, cache.tenant() if namespace is None else namespace
+            )
         except UnknownTenantError as error:
             cache.of_nobody(error)
             self._missed(cache, str(error))
@@ -91,16 +94,19 @@ class Front:
             return None
         return Asked(question, codec)
 
-    def _question(self, read: Callable[[], Reading], call: Mapping[str, Any]) -> Question:
+    def _question(
+        self, read: Callable[[], Reading], call: Mapping[str, Any], namespace: str | None
+    ) -> Question:
         """What a request asks; it may raise whatever `read` raises."""
-        identity = model_identity(self.settings.model_id or self.llm, call)
+        metadata = self.llm.metadata  # made anew each time, by some from long tables
+        identity = model_identity(self.settings.model_id or self.llm, call, metadata)
         reading = read()
         return Question(
             text=reading.text,
             context=reading.context,
             identity=identity,
-            model=self.llm.metadata.model_name,
-            namespace=self.settings.namespace,
+            model=metadata.model_name,
+            namespace=namespace,
             exact_only=reading.exact_reason or (self.settings.mode == "exact" and "mode='exact'"),
         )
 
@@ -115,7 +121,7 @@ class Front:
         if self.settings.mode == "off" or self._bypass.value():
             return cache.unexplained("mode='off', or within bypass()")
         try:
-            return Asked(self._question(read, call), codec)
+            return Asked(self._question(read, call, self.settings.namespace), codec)
         except Exception as error:  # noqa: BLE001 - as a look-up, which misses
             return cache.unexplained(f"{type(error).__name__}: {error}")
 

@@ -17,6 +17,7 @@ from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
+from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.llms.llm import LLM
 from llama_index.core.tools.types import BaseTool
 from pydantic import BaseModel, SecretBytes, SecretStr
@@ -49,22 +50,29 @@ class UnnamableError(ValueError):
     """A parameter of the model cannot be named so that another process would name it alike."""
 
 
-def model_identity(llm: LLM | str, call: Mapping[str, Any]) -> str:
+def model_identity(
+    llm: LLM | str, call: Mapping[str, Any], metadata: LLMMetadata | None = None
+) -> str:
     """Class, name and parameters of a model, with the arguments of one call.
 
     Args:
         llm: The model, or the name that the user has given it with all its parameters.
         call: The call's arguments beside the prompt.
+        metadata: The model's own, if they are at hand.
 
     Raises:
         UnnamableError: A parameter or an argument has no faithful name.
     """
-    model = llm if isinstance(llm, str) else parameters(llm)
+    model = llm if isinstance(llm, str) else parameters(llm, metadata)
     return _encoded([model, _settings(call, "")])
 
 
-def parameters(llm: LLM) -> dict[str, Any]:
+def parameters(llm: LLM, metadata: LLMMetadata | None = None) -> dict[str, Any]:
     """A model's class, name and parameters, each named.
+
+    Args:
+        llm: The model.
+        metadata: Its own, if they are at hand.
 
     Raises:
         UnnamableError: One has no faithful name.
@@ -76,7 +84,7 @@ def parameters(llm: LLM) -> dict[str, Any]:
             with nullcontext() if isinstance(value, LLM) else suppress(UnnamableError):
                 name_it = _settings if isinstance(value, dict) else _named
                 named[name] = name_it(value, name)
-    metadata = llm.metadata
+    metadata = metadata or llm.metadata
     named["class"] = [type(llm).__name__, llm.class_name(), metadata.model_name]
     named["metadata"] = [metadata.is_chat_model, metadata.is_function_calling_model]
     return named

@@ -36,14 +36,16 @@ class Asked:
 
     def found(self) -> None:
         """The answer was in the cache, where those who wait find it as well."""
-        if self._lead is not None:
-            self._lead.finish()
+        lead, self._lead = self._lead, None
+        if lead is not None:
+            lead.finish()
 
     def kept(self, cache: SemanticCache, answer: Any) -> None:
         """The answer is one to give to others, who may not find it in the cache."""
-        if self._lead is not None:
-            shares = self._lead.awaited
-            self._lead.finish(cache.to_share(self.question, answer, self.codec) if shares else None)
+        lead, self._lead = self._lead, None
+        if lead is not None:
+            shares = cache.to_share(self.question, answer, self.codec) if lead.awaited else None
+            lead.finish(shares)
 
     def shared(self, cache: SemanticCache, wait: Wait | None) -> Hit | None:
         """What the call that was waited for gave, for who did not find it in the cache."""
@@ -60,13 +62,15 @@ class Asked:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lead is not None:
-            self._lead.give_up()
+        lead, self._lead = self._lead, None
+        if lead is not None:
+            lead.give_up()
 
     def __del__(self) -> None:
         # Of a stream that was never begun there is no other end.
-        with suppress(Exception):
-            self.__exit__()
+        if self._lead is not None:
+            with suppress(Exception):
+                self.__exit__()
 
 
 def ending(asked: Asked | None) -> AbstractContextManager[Any]:
