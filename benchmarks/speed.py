@@ -189,6 +189,8 @@ def page(facts: Row, rows: Row) -> str:
     for name, line in LINES.items():
         if name in rows:
             lines.append(f"| {' | '.join(cells(line, rows[name]))} |")
+    if rows.keys() >= {*_FEW, "semantic", "store"}:
+        lines += ["", why(rows)]
     if "steps" in rows:
         lines += ["", *_WHERE, *steps_table(rows["steps"])]
     return "\n".join(lines) + "\n"
@@ -217,6 +219,23 @@ _WHERE = (
     "the same steps take a third to a half.",
     "",
 )
+
+
+def why(rows: Row) -> str:
+    """What the lines over few entries show."""
+
+    def over(name: str) -> str:
+        return f"{LINES[name].figure(rows[name], 'cpu'):.0f} µs"
+
+    return (
+        "Client and server share two processors and their caches here. A search reads all vectors "
+        f"of a scope: 2,500 are 4 MB, and the client's own code and data have to come from memory "
+        f"again afterwards. That is why the same steps cost {over('semantic')} of processor time "
+        f"with 10,000 entries and {over('semantic few')} with {FEW} (200 in each scope), and a "
+        f"store {over('store')} and {over('store few')}. Without a thread of its own for the "
+        f"embedding, which `embed_timeout=` needs, it is {over('semantic direct')}. A server on "
+        "another machine was not measured."
+    )
 
 
 def steps_table(steps: Row) -> list[str]:

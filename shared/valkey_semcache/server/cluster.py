@@ -1,7 +1,8 @@
 """Clusters: telling that a server belongs to one, and the clients for it.
 
 Rule of this file: what valkey-py's cluster clients do otherwise than its plain ones is made up
-for here, so that the rest of the package need not know.
+for here, so that the rest of the package need not know. They have no types, hence the
+`no-untyped-call`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class _CheckingSSLConnection(valkey.SSLConnection):
 
     def __init__(self, **arguments: Any) -> None:
         arguments = {"ssl_check_hostname": True} | arguments
-        super().__init__(**arguments)  # type: ignore[no-untyped-call]  # valkey-py's has no types
+        super().__init__(**arguments)  # type: ignore[no-untyped-call]
 
 
 class _Cluster(valkey.cluster.ValkeyCluster):

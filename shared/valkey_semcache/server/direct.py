@@ -256,8 +256,7 @@ class AsyncDirectLine:
             raise
         except BaseException as error:
             await self._closed(connection)
-            if isinstance(error, TimeoutError):
-                raise LateError(f"no reply within {self._timeout} s") from error
+            self._raise_if_late(error)
             raise
         self._free.append(connection)
         callback = self._callbacks.get(arguments[0])
@@ -275,11 +274,15 @@ class AsyncDirectLine:
                         replies.append(error)
         except BaseException as error:
             await self._closed(connection)
-            if isinstance(error, TimeoutError):
-                raise LateError(f"no reply within {self._timeout} s") from error
+            self._raise_if_late(error)
             raise
         self._free.append(connection)
         return _as_told(replies, commands, self._callbacks)
+
+    def _raise_if_late(self, error: BaseException) -> None:
+        """A time limit's error as valkey-py's."""
+        if isinstance(error, TimeoutError):
+            raise LateError(f"no reply within {self._timeout} s") from error
 
     async def _closed(self, connection: Any) -> None:
         """Close what may still owe a reply, without waiting, and leave it to be opened anew."""
