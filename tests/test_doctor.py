@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import valkey
+from typer.testing import CliRunner
 
 from tests.embedders import HashingEmbedder
 from tests.servers import SINGLE, Served
@@ -16,6 +17,7 @@ from tests.tls import Papers
 from tests.tls_proxy import TlsProxy
 from tests.waiting import PATIENT
 from valkey_semcache import ConfigurationError, SemanticCache
+from valkey_semcache.cli.app import app
 from valkey_semcache.diagnosis import Check, diagnose
 from valkey_semcache.diagnosis.server import release_of
 
@@ -142,6 +144,23 @@ def test_arguments_that_cannot_be_read() -> None:
     for url, name in (("http://h", "semcache"), ("valkey://h", "a:b"), (None, "semcache")):
         with pytest.raises(ConfigurationError):
             diagnose(url, name=name)
+
+
+@pytest.mark.parametrize("url", ["embedded:", "embedded:x", "embedded:{}/data", "EMBEDDED:{}/data"])
+def test_an_embedded_url_with_too_few_slashes_is_refused_and_makes_nothing(
+    url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="embedded:///absolute/path"):
+        diagnose(url.format(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_is_said_of_the_server() -> None:
+    # An embedded one gets its directory when it is started.
+    shown = CliRunner().invoke(app, ["doctor", "--help"], env={"COLUMNS": "80"}).output
+    words = " ".join(shown.split())
+    assert "Nothing is written on the server" in words
+    assert "embedded:// starts its server first, and makes its directory" in words
 
 
 # Memory, persistence, replication.

@@ -72,7 +72,8 @@ def doctor(
 ) -> None:
     """Look at a server and at a cache on it: what works, what does not, and what to do.
 
-    Nothing is written, and no password is shown. The exit code is 1 if a check failed.
+    Nothing is written on the server, and no password is shown. A URL of embedded:// starts its
+    server first, and makes its directory. The exit code is 1 if a check failed.
     """
     from valkey_semcache.cli import doctor
 

@@ -41,7 +41,7 @@ def diagnose(
     timeout: float = 2.0,
     connect_timeout: float = 2.0,
 ) -> Diagnosis:
-    """Look at a server and at the cache of a name on it. Writes nothing.
+    """Look at a server and at the cache of a name on it. Writes nothing on the server.
 
     Args:
         url: The server's URL as a cache takes it; None for the environment's.

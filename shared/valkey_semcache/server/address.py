@@ -173,10 +173,16 @@ def embedded_server(url: str) -> tuple[str | None, MemoryLimit | None]:
         take, or None for as much as there is.
 
     Raises:
-        ConfigurationError: It has a host, which an embedded server has not, or options that
-            cannot be read.
+        ConfigurationError: It has a host, which an embedded server has not, options that cannot
+            be read, or not the two slashes.
     """
     parts = urlsplit(url)
+    if not url.partition(":")[2].startswith("//"):
+        raise ConfigurationError(
+            "The embedded: URL has not two slashes after its colon. Write embedded:// for a server "
+            "that keeps nothing, or embedded:///absolute/path (three slashes) for one that keeps "
+            "its data there."
+        )
     if parts.netloc or parts.fragment:
         raise ConfigurationError(
             "The embedded: URL has a host. Write embedded:// for a server that keeps nothing, or "
