@@ -1,4 +1,4 @@
-"""`semcache` as scripts use it: JSON, exit codes, help; and its commands `ask` and `bench`."""
+"""`semcache` as scripts use it: JSON, exit codes; and its commands `ask` and `bench`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from typer.main import get_command
-from typer.testing import CliRunner
 
 from langchain_valkey_semcache import ValkeySemanticCache as LangChainCache
 from llama_index_valkey_semcache import SemanticCacheLLM
@@ -22,7 +20,6 @@ from tests.llama_index.models import CountingLLM, HashingEmbedding
 from tests.servers import Served
 from valkey_semcache import Question, SemanticCache
 from valkey_semcache.cli import main
-from valkey_semcache.cli.app import app
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"
@@ -234,7 +231,7 @@ def test_doctor_of_servers_that_are_none_of_a_cluster(semcache: Semcache, plain:
         assert (done.code, done.told["ok"]) == (0, True), done
 
 
-# Exit codes and help.
+# Exit codes.
 
 
 def test_exit_codes(semcache: Semcache, myapp: SimpleNamespace) -> None:
@@ -261,13 +258,3 @@ def test_exit_codes(semcache: Semcache, myapp: SimpleNamespace) -> None:
         done = semcache(*wrong)
         assert done.code == 2, wrong
         assert "Traceback" not in done.err
-
-
-def test_every_command_has_an_example_and_the_exit_codes_are_told() -> None:
-    group: Any = get_command(app)
-    assert "3 Valkey could not be reached" in CliRunner().invoke(app, ["--help"]).output
-    for name, command in group.commands.items():
-        assert f"semcache {name} " in f"{command.epilog} ", name
-        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).output
-        assert "Example:" in shown
-        assert max(map(len, shown.splitlines())) <= 80

@@ -6,6 +6,7 @@ loaded when it is called. Commands about files are in app_files.py.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from valkey_semcache.cli.arguments import (
     Timeout,
     Url,
 )
+from valkey_semcache.cli.where import server_url
 
 app = typer.Typer(
     help="A semantic cache for LLM answers on Valkey.",
@@ -77,7 +79,7 @@ def doctor(
     """
     from valkey_semcache.cli import doctor
 
-    if not doctor.run(url, name, timeout, as_json=as_json):
+    if not doctor.run(server_url(url, "semcache doctor"), name, timeout, as_json=as_json):
         raise typer.Exit(NOT_ALL)
 
 
@@ -128,6 +130,8 @@ def ask(
     options: dict[str, Any] = {"neighbours": neighbours, "other_tenants": all_tenants}
     if threshold is not None:
         options["similarity_threshold"] = threshold
+    if cache is None:
+        url = server_url(url, f"semcache ask {shlex.quote(question)} --url")
     where: dict[str, Any] = {"url": url, "cache": cache, "llm": llm, "embedding": embedding}
     where |= {"name": name, "timeout": timeout}
     code = ask.run(question, **where, asked=asked, options=options, as_json=as_json)
@@ -153,7 +157,7 @@ def bench(
 
     sizes: dict[str, Any] = {"entries": entries, "calls": calls, "answer_bytes": answer_bytes}
     options: dict[str, Any] = {"dimensions": dimensions, "index": index, "timeout": timeout}
-    bench.run(url, **sizes, **options, as_json=as_json)
+    bench.run(server_url(url, "semcache bench"), **sizes, **options, as_json=as_json)
 
 
 @app.command(epilog="Example: semcache stats valkey://localhost:6379 --watch")
@@ -188,6 +192,7 @@ def stats(
     from valkey_semcache.cli import stats
 
     again: dict[str, Any] = {"watch": watch, "interval": interval, "times": times}
+    url = server_url(url, "semcache stats")
     if not stats.run(url, name, sample, timeout, as_json=as_json, least=min_hit_rate, **again):
         raise typer.Exit(NOT_ALL)
 
@@ -207,6 +212,7 @@ def reindex(
     """
     from valkey_semcache.cli import reindex
 
+    url = server_url(url, "semcache reindex")
     reindex.run(url, name, to, timeout, as_json=as_json)
 
 
@@ -228,6 +234,8 @@ def clear(
     """
     from valkey_semcache.cli import clear
 
+    if cache is None:
+        url = server_url(url, "semcache clear")
     scope = {"namespace": namespace, "identity": identity, "model": model}
     clear.run(url, cache, name, scope, agreed=yes, as_json=as_json)
 

@@ -1,0 +1,63 @@
+"""`semcache` as a newcomer meets it: what it says of itself, and what to type next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from tests import test_cli
+from tests.servers import Served
+from tests.test_cli import Semcache
+from valkey_semcache.cli.app import app
+
+semcache = test_cli.semcache
+
+
+@pytest.mark.parametrize(
+    ("command", "typed"),
+    [
+        (("doctor",), "semcache doctor valkey://host:6379"),
+        (("stats",), "semcache stats valkey://host:6379"),
+        (("bench",), "semcache bench valkey://host:6379"),
+        (("reindex", "--to", "flat"), "semcache reindex valkey://host:6379"),
+        (("clear",), "semcache clear valkey://host:6379"),
+        (("ask", "what's new?"), """semcache ask 'what'"'"'s new?' --url valkey://host:6379"""),
+    ],
+)
+def test_without_a_server_it_says_what_to_type(
+    semcache: Semcache, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], typed: str
+) -> None:
+    for name in ("VALKEY_URL", "VALKEY_HOST", "REDIS_URL", "REDIS_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    done = semcache(*command)
+    assert done.code == 2
+    assert f"Give a URL ({typed}) or set VALKEY_URL" in done.err
+    assert "client=" not in done.err
+
+
+def test_the_environments_server_is_taken(
+    plain: Served, semcache: Semcache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_HOST", "127.0.0.1")
+    monkeypatch.setenv("REDIS_PORT", str(plain.admin.connection_pool.connection_kwargs["port"]))
+    for name in ("VALKEY_URL", "VALKEY_HOST", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert semcache("doctor", "--name", plain.name, "--timeout", "20").code == 0
+    monkeypatch.setenv("REDIS_PORT", "many")
+    assert "REDIS_PORT='many' is no port" in semcache("stats").err
+
+
+# Help.
+
+
+def test_every_command_has_an_example_and_the_exit_codes_are_told() -> None:
+    group: Any = get_command(app)
+    assert "3 Valkey could not be reached" in CliRunner().invoke(app, ["--help"]).output
+    for name, command in group.commands.items():
+        assert f"semcache {name} " in f"{command.epilog} ", name
+        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).output
+        assert "Example:" in shown
+        assert max(map(len, shown.splitlines())) <= 80
