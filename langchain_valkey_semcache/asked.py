@@ -65,11 +65,11 @@ class Asked:
         if len(prompt) + _OVERHEAD > _CHARACTERS:
             return
         now = time.monotonic()
-        key = id(prompt), llm_string
+        key = id(prompt), question.identity  # which equals `llm_string`, and is kept anyway
         with self._lock:
             before = self._taken(key)
             asked = before if question in before else (*before, question)
-            # The string is kept beside it, or another one might come to lie in its place.
+            # The prompt is kept beside it, or another one might come to lie in its place.
             self._pending[key] = now, prompt, asked
             self._characters += _OVERHEAD + len(prompt)
             while self._pending:

@@ -73,6 +73,7 @@ def read_prompt(
     Raises:
         UnreadablePromptError: It cannot be told what is asked.
     """
+    llm_string = _one_of(llm_string)
     if len(prompt) > _REMEMBERED or not naming.is_silent:
         split, beside = _read(prompt, naming, context)
         return _question(split, beside, llm_string, namespace)
@@ -86,9 +87,16 @@ def read_prompt(
 
 
 def forget() -> None:
-    """Forget what was read before."""
+    """Forget what was read before, as a new process has (for measuring)."""
     _known.clear()
     _contexts.clear()
+
+
+@lru_cache(maxsize=256)
+def _one_of(llm_string: str) -> str:
+    """The same string for all that are equal: LangChain writes a new one for each call, with the
+    schemas of all tools in it, and each prompt is remembered with its own."""
+    return llm_string
 
 
 def _read_by_label(prompt: str, context: Context) -> tuple[Split, str]:

@@ -31,7 +31,6 @@ _decoded = json.JSONDecoder().decode
 _encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 # What a response says beside its answer that belongs to the one call that gave it.
-_MADE_INTO_BLOCKS = "images"  # in `additional_kwargs`, by LlamaIndex
 _OF_THE_CALL = frozenset(
     (
         *("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens"),
@@ -186,6 +185,7 @@ class OutputCodec:
         return answer.model_dump_json(by_alias=True)
 
 
+_MADE_INTO_BLOCKS = "images"  # in `additional_kwargs`, by LlamaIndex
 # What their makers give them, for those made without validation.
 _TEXT = TextBlock(text="")
 _MESSAGE = ChatMessage(role=MessageRole.ASSISTANT, blocks=[_TEXT])

@@ -29,9 +29,10 @@ from llama_index_valkey_semcache.identity import UnnamableError
 from llama_index_valkey_semcache.response_codec import Kept, ResponseCodec
 from llama_index_valkey_semcache.responses import reason_not_to_store, whole
 from llama_index_valkey_semcache.turns import Asked
-from valkey_semcache import Explanation, Hit, Miss, Question, SemanticCache
+from valkey_semcache import Hit, Miss, Question, SemanticCache
 from valkey_semcache.blocks import Block
 from valkey_semcache.errors import UnknownTenantError
+from valkey_semcache.explanation import Explanation
 from valkey_semcache.options import (
     TTL,
     UNSET,

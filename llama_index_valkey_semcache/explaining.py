@@ -15,7 +15,8 @@ from llama_index_valkey_semcache.codec import ChatCodec, CompletionCodec
 from llama_index_valkey_semcache.predict import PredictingLLM
 from llama_index_valkey_semcache.prompt import read_completion, read_messages
 from llama_index_valkey_semcache.turns import Asked
-from valkey_semcache import Codec, ConfigurationError, Explanation, SemanticCache, TextCodec
+from valkey_semcache import Codec, ConfigurationError, SemanticCache, TextCodec
+from valkey_semcache.explanation import Explanation
 
 _CHAT, _COMPLETION, _TEXT = ChatCodec(), CompletionCodec(), TextCodec()
 

@@ -26,9 +26,10 @@ from llama_index_valkey_semcache.listening import Heard
 from llama_index_valkey_semcache.prompt import Reading
 from llama_index_valkey_semcache.settings import Settings
 from llama_index_valkey_semcache.turns import Asked
-from valkey_semcache import Codec, Explanation, Hit, Miss, Question, SemanticCache
+from valkey_semcache import Codec, Hit, Miss, Question, SemanticCache
 from valkey_semcache.blocks import Block
 from valkey_semcache.errors import UnknownTenantError
+from valkey_semcache.explanation import Explanation
 
 logger = logging.getLogger("valkey_semcache")
 

@@ -25,7 +25,8 @@ from llama_index_valkey_semcache.engine_calls import EngineCalls
 from llama_index_valkey_semcache.engine_front import AskedEngine
 from llama_index_valkey_semcache.responses import agiven, given, mark
 from llama_index_valkey_semcache.turns import beginning
-from valkey_semcache import ConfigurationError, Explanation, SemanticCache
+from valkey_semcache import ConfigurationError, SemanticCache
+from valkey_semcache.explanation import Explanation
 from valkey_semcache.options import TTL, checked_namespace
 
 

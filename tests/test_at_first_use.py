@@ -148,6 +148,60 @@ def test_a_fork_in_the_middle_of_loading_leaves_a_child_that_can_use_it(slow: Pa
     loader.join(20)
 
 
+WITHOUT_NAMES_OF_PACKAGES = """
+import importlib, pkgutil, sys
+packages = [importlib.import_module(name) for name in sys.argv[1:]]
+for package in packages:
+    later = set(package.__all__) - set(vars(package))
+    def used(name, package=package.__name__, later=later):
+        if name in later:
+            raise RuntimeError(f"{package}.{name} is used while a module is being loaded")
+        raise AttributeError(name)
+    package.__getattr__ = used
+for package in packages:
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.startswith("valkey_semcache.cli."):  # apps of their own
+            importlib.import_module(module.name)
+            print(module.name)
+"""
+
+
+def test_no_module_uses_a_package_s_later_names_while_it_is_loaded() -> None:
+    """Two threads that load parts of a package would wait for each other."""
+    names = [package.__name__ for package in PACKAGES]
+    script = [sys.executable, "-c", WITHOUT_NAMES_OF_PACKAGES, *names]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert {"valkey_semcache.drive", "llama_index_valkey_semcache.front"} <= set(
+        done.stdout.split()
+    )
+
+
+LOADED_BY = """
+import asyncio, sys, threading
+from valkey_semcache import SemanticCache
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("numpy", "valkey_semcache.index.opening"):
+            print(name, threading.current_thread() is threading.main_thread())
+class Model:
+    model = "m"
+    def embed(self, texts): return [[1.0, 2.0]]
+sys.meta_path.insert(0, Finder())
+async def main():
+    async with SemanticCache(Model(), sys.argv[1], name=sys.argv[2]) as cache:
+        print(await cache.alookup("what is a cache?"))
+asyncio.run(main())
+"""
+
+
+def test_the_event_loop_does_not_load_what_comes_with_the_first_vector(plain: Served) -> None:
+    script = [sys.executable, "-c", LOADED_BY, plain.url, plain.name]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[:2] == ["numpy False", "valkey_semcache.index.opening False"]
+    assert "no_neighbour" in done.stdout
+
+
 async def test_what_cannot_be_loaded_is_a_counted_miss_and_tried_again(
     plain: Served, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:

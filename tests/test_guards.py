@@ -70,6 +70,9 @@ REFUSED = {
     "names": [
         ("How big is Oslo?", "How big is Bergen?", "'oslo' is not 'bergen'"),
         ("Did Anna call?", "Did Hannah call?", "'anna' is not 'hannah'"),
+        ("Where is terminal A?", "Where is terminal B?", "'a' is not 'b'"),
+        ("How old is Can?", "How old is Ali?", "'can' is not 'ali'"),
+        ("Could you tell me where Will A is?", "Where is Will Show?", "'a' is not 'show'"),
         ("Who runs O'Neil's shop?", "Who runs O'Hara's shop?", "is not"),
     ],
 }
@@ -189,8 +192,8 @@ def test_where_only_the_manner_of_asking_differs_no_guard_sees_anything(
     asked = Words(" ".join([word for one, _, thing in parts for word in (*one, thing)] + mine))
     stored = Words(" ".join([word for _, one, thing in parts for word in (*one, thing)] + other))
     if own_guards._ask_the_same(asked, stored):
-        for guard in own_guards._GUARDS.values():
-            assert guard(asked, stored) is None
+        for name in DEFAULT:
+            assert own_guards._GUARDS[name](asked, stored) is None
 
 
 def test_what_asks_the_same_is_told_from_what_does_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -81,17 +82,19 @@ def test_where_a_text_was_stored_last_is_known_by_tenant() -> None:
 def test_threads_that_meet_take_each_note_once() -> None:
     notes = Notes(notes=50)
     addresses = [address(f"asked {number}") for number in range(50)]
+    numbers = itertools.count()
 
     def turn(number: int) -> list[int]:
         taken = []
-        for place, asked in enumerate(addresses):
+        for asked in addresses:
             if number % 2:
-                notes.leave(asked, note(place))
+                notes.leave(asked, note(next(numbers)))
             elif (left := notes.take(asked)) is not None and left.vector is not None:
-                taken.append(int(left.vector[0]) - place)
+                taken.append(int(left.vector[0]))
         return taken
 
     with ThreadPoolExecutor(8) as threads:
-        wrong = [each for taken in threads.map(turn, range(200)) for each in taken if each]
-    assert not wrong
+        taken = [each for some in threads.map(turn, range(200)) for each in some]
+    assert taken
+    assert len(taken) == len(set(taken))
     assert len(notes._notes) <= 50

@@ -12,7 +12,7 @@ file, and then uses it as any other; type checkers see the plain import:
 A package gives its own names in the same way, by `names_at_first_use`.
 
 Rule of this file: a name that was used once is an attribute like any other, and costs no more. The
-modules named so are used inside functions only, never while a module is being loaded: then no
+modules and names are used inside functions only, never while a module is being loaded: then no
 thread that loads one can wait for another that waits for it.
 """
 
@@ -53,6 +53,17 @@ def at_first_use(module: str) -> ModuleType:
         module: Its full name.
     """
     return _AtFirstUse(module)
+
+
+def load(*modules: str) -> None:
+    """Load modules before they are used, for those who must not wait for it when they are.
+
+    Args:
+        modules: Their full names.
+    """
+    with _loading:
+        for module in modules:
+            import_module(module)
 
 
 def names_at_first_use(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:

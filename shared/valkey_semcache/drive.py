@@ -18,6 +18,7 @@ from valkey.exceptions import (
     ValkeyError,
 )
 
+from valkey_semcache.at_first_use import load
 from valkey_semcache.embedding import EmbeddingModel
 from valkey_semcache.errors import SemcacheError, ServerReplyError, ServerUnreachableError
 from valkey_semcache.flow.operations import (
@@ -43,6 +44,11 @@ T = TypeVar("T")
 _UNANSWERED = (ValkeyError, ValkeyClusterException, OSError)
 """valkey-py's error of a whole cluster is none of its others."""
 
+_WITH_A_VECTOR = (
+    *("valkey_semcache.vectors", "valkey_semcache.index.opening", "valkey_semcache.index.search"),
+)
+"""Modules that what follows a process's first embedding needs."""
+
 _FOR_THE_SERVER = (Command, Script, Pipeline, Nodes)
 
 
@@ -63,6 +69,7 @@ class Drive:
         self.embedding = embedding
         self._gathering = Gathering(embedding, batch_window) if batch_window else None
         self._settling = Settling()
+        self._has_loaded = False
 
     def run(self, flow: Flow[T]) -> T:
         """Carry `flow` out and return its value; what it does not catch is raised."""
@@ -126,12 +133,8 @@ class Drive:
         """The same, without blocking the event loop."""
         if isinstance(operation, _FOR_THE_SERVER):
             return await self._aasked(operation)
-        if isinstance(operation, Embed):
-            if self._gathering is not None:
-                return await self._gathering.vector(operation.text)
-            return await self.embedding.avector(operation.text)
-        if isinstance(operation, EmbedMany):
-            return await self.embedding.avectors(operation.texts)
+        if isinstance(operation, Embed | EmbedMany):
+            return await self._aembedded(operation)
         if isinstance(operation, Sleep):
             return await asyncio.sleep(operation.seconds)
         if isinstance(operation, Settle):
@@ -139,6 +142,16 @@ class Drive:
         if isinstance(operation, Judge):
             return await operation.by.aask(*operation.case)
         return await operation.by.aask_many(operation.cases)
+
+    async def _aembedded(self, operation: Embed | EmbedMany) -> Any:
+        if not self._has_loaded:  # with numpy that takes a tenth of a second
+            await asyncio.to_thread(load, *_WITH_A_VECTOR)
+            self._has_loaded = True
+        if isinstance(operation, EmbedMany):
+            return await self.embedding.avectors(operation.texts)
+        if self._gathering is not None:
+            return await self._gathering.vector(operation.text)
+        return await self.embedding.avector(operation.text)
 
     def _asked(self, operation: Command | Script | Pipeline | Nodes, *, again: bool = True) -> Any:
         """What the server says. What fails because a cluster was just looked up anew is asked

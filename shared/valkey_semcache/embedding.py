@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from valkey_semcache import vectors
+
+    Vector: TypeAlias = npt.NDArray[np.float32]
 else:
     vectors = at_first_use("valkey_semcache.vectors")
-
-Vector: TypeAlias = "npt.NDArray[np.float32]"
+    Vector = Any  # numpy is not loaded for a name
 """A unit vector: one dimension, float32, little-endian."""
 
 THREADS = 16

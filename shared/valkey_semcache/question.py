@@ -169,14 +169,15 @@ class Addressing:
         return address
 
     def forget(self) -> None:
-        """Forget which questions were asked before."""
+        """Forget which questions were asked before, as a new process has (for measuring)."""
         self._known.clear()
 
     def _new_address(self, question: Question, namespace: str) -> Address:
         text, context, features, reason = self.parts(question)
         scope_of = self._recurring_scope if len(context) <= _SHORT else self._scope
         model, identity = question.model, question.identity
-        scope = scope_of(namespace, identity, model, context, features)
+        # Its digest, for an identity may be as long as all tools' schemas: those are not kept here.
+        scope = scope_of(namespace, self._recurring("identity", identity), model, context, features)
         text_digest = self.digests("text", text)
         return Address(
             key=scope.keys + text_digest,
@@ -192,10 +193,14 @@ class Addressing:
         )
 
     def _scope(
-        self, namespace: str, identity: str, model: str, context: str, features: tuple[str, ...]
+        self,
+        namespace: str,
+        identity_digest: str,
+        model: str,
+        context: str,
+        features: tuple[str, ...],
     ) -> _Scope:
         namespace_digest = self._recurring("namespace", namespace)
-        identity_digest = self._recurring("identity", identity)
         family = self.digests("family", str(FORMAT), namespace_digest, identity_digest, context)
         scope = self.digests("scope", family, *features)
         return _Scope(

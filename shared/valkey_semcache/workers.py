@@ -170,7 +170,7 @@ class Workers:
                 worker.door.release()
 
     def _withdraw(self, call: _Call) -> None:
-        """Nobody waits for a call any more: if it has not begun, it never will."""
+        """Nobody waits for a call any more: if no thread has it yet, none ever will."""
         with self._lock, suppress(ValueError):
             self._waiting.remove(call)
 

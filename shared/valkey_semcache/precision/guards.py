@@ -76,7 +76,8 @@ _GUARDS: dict[str, Callable[[Words, Words], str | None]] = {
 }
 
 
-# Words that ask, and say nothing of what is asked for: for no guard they are anything.
+# Words that ask, and say nothing of what is asked for: but for `names`, which goes by capitals
+# ("terminal A"), they are nothing to any guard.
 _MANNERS = word_set("please tell show give explain me can could would you i the a an")
 # Where one of these stands, what stands beside it counts too.
 _SEEN = polarity.NEGATIONS | _OF_DATES | LONE
@@ -91,6 +92,7 @@ class Guards:
 
     def __init__(self, chosen: Sequence[str | Guard]) -> None:
         self._own = tuple((name, _GUARDS[name]) for name in chosen if isinstance(name, str))
+        self._always = tuple((name, guard) for name, guard in self._own if guard is names)
         self._given = tuple(guard for guard in chosen if not isinstance(guard, str))
 
     def __bool__(self) -> bool:
@@ -107,7 +109,7 @@ class Guards:
             return "its question is not kept (store_questions=False), so no guard can read it"
         if self._own:
             mine, other = Words(asked), Words(stored)
-            for name, guard in () if _ask_the_same(mine, other) else self._own:
+            for name, guard in self._always if _ask_the_same(mine, other) else self._own:
                 if reason := guard(mine, other):
                     return f"{name}: {reason}"
         for given in self._given:
@@ -117,7 +119,8 @@ class Guards:
 
 
 def _ask_the_same(asked: Words, stored: Words) -> bool:
-    """Whether two questions differ in the manner of asking only, so that no guard sees anything.
+    """Whether two questions differ in the manner of asking only, so that no guard but `names` sees
+    anything.
 
     Most that are found do; the guards take ten times as long.
     """
@@ -195,7 +198,7 @@ def _names(text: Words) -> frozenset[str]:
     )
 
 
-_NO_NAMES = _DAYS | _MONTHS | {f"{day}s" for day in _DAYS} | _MANNERS
+_NO_NAMES = _DAYS | _MONTHS | {f"{day}s" for day in _DAYS} | {"i"}
 
 
 def _listed(words: Iterable[str]) -> str:
