@@ -176,17 +176,25 @@ class Front:
         """
         if asked is None or self.cache is None or not self._worth_keeping(answer, heard):
             return
-        with events.passed_on(self.cache):
-            self.cache.store(asked.question, answer, **self._how(asked, answer, heard))
-        self._kept(self.cache, asked, answer)
+        cache, how = self.cache, self._how(asked, answer, heard)
+        if not events.is_heard():
+            cache.store(asked.question, answer, **how)
+        else:
+            with events.passed_on(cache):
+                cache.store(asked.question, answer, **how)
+        self._kept(cache, asked, answer)
 
     async def akeep(self, asked: Asked | None, answer: Any, heard: Heard | None = None) -> None:
         """The same as `keep`, without blocking the event loop."""
         if asked is None or self.cache is None or not self._worth_keeping(answer, heard):
             return
-        with events.passed_on(self.cache):
-            await self.cache.astore(asked.question, answer, **self._how(asked, answer, heard))
-        self._kept(self.cache, asked, answer)
+        cache, how = self.cache, self._how(asked, answer, heard)
+        if not events.is_heard():
+            await cache.astore(asked.question, answer, **how)
+        else:
+            with events.passed_on(cache):
+                await cache.astore(asked.question, answer, **how)
+        self._kept(cache, asked, answer)
 
     # Steps of the above
 

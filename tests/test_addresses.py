@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from valkey_semcache import Question
 from valkey_semcache.digest import Digests
 from valkey_semcache.question import Addressing
@@ -54,3 +56,15 @@ def test_an_address_follows_everything_that_it_is_made_of() -> None:
     assert first.key == f"n:e:{first.scope}:{first.text_digest}"
     known.forget()
     assert known.address(Question("who won?", **parts), "acme") == first
+
+
+def test_memory_holds_an_identity_once_however_many_contexts_it_is_asked_in() -> None:
+    """It may be as long as the schemas of all tools, and is often written anew for each call."""
+    addressing = Addressing("cache:emb:", Digests(), 1000)
+    tracemalloc.start()
+    for number in range(200):
+        identity = "".join(("x" * 50_000, "y"))
+        addressing.address(Question("who won?", f"context {number}", identity), "")
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held < 1_000_000

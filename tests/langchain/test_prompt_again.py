@@ -130,3 +130,13 @@ def test_memory_is_bounded_and_what_is_used_stays() -> None:
     assert recent.get("large") is None, "one of a hundredth of the bound would push out others"
     recent.clear()
     assert recent.get("used") is None
+
+
+def test_however_long_all_tools_schemas_are_they_are_kept_once() -> None:
+    """LangChain writes a model and its tools anew for each call."""
+    tools = json.dumps({"tools": ["x" * 100_000]})
+    asked = [
+        read_prompt(dumps([HumanMessage(f"who won {word}?")]), f"{tools}---{len(tools)}")
+        for word in ("first", "second", "third")
+    ]
+    assert len({id(question.identity) for question in asked}) == 1
