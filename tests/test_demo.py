@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from valkey_semcache import ConfigurationError
 from valkey_semcache.cli import demo
 
 HEADER = ["question", "what", "it", "shows", "answered", "by", "similarity", "ms", "saved"]
@@ -91,14 +92,33 @@ def test_nothing_of_a_table_is_cut_off(width: int) -> None:
 
 def test_the_users_own_questions(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
-    file.write_text("How do I reset my password?\n\nHow can I reset my password?\n")
+    file.write_text("How do I reset my password?\n\nHow can I reset my password?\n[/b] Why?\n")
     done = semcache("demo", "--questions", str(file), COLUMNS="80")
     assert done.returncode == 0, done.stderr
+    assert "Saved: model calls saved so far." in " ".join(done.stdout.split())
     header = next(line for line in done.stdout.splitlines() if "question" in line and "ms" in line)
-    assert header.split() == HEADER
-    rows = [row for row in shown(done.stdout) if row[0].startswith("How")]
-    assert [row[1] for row in rows] == ["model", "semantic hit"]
-    assert [row[-1] for row in rows] == ["0", "1"]
+    assert header.split() == ["question", "answered", "by", "similarity", "ms", "saved"]
+    rows = [row for row in shown(done.stdout) if row[0].startswith(("How", "[/b] Why"))]
+    assert [row[1] for row in rows] == ["model", "semantic hit", "model"]
+    assert [row[-1] for row in rows] == ["0", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [(b"", "holds no question"), (b" \n\n", "holds no question"), (b"\xff\n", "no text in UTF-8")],
+)
+def test_a_file_without_questions_is_refused(tmp_path: Path, held: bytes, told: str) -> None:
+    (tmp_path / "mine.txt").write_bytes(held)
+    with pytest.raises(ConfigurationError, match=rf"mine\.txt .*{told}"):
+        demo.run(tmp_path / "mine.txt", None)
+
+
+def test_where_no_server_can_be_started_it_names_a_command_that_takes_a_url(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(ConfigurationError, match="semcache doctor valkey://host:6379"):
+        demo.run(None, None)
 
 
 def test_questions_that_are_not_there() -> None:

@@ -93,6 +93,20 @@ def test_programs_get_json_and_exit_codes(either_index: Served) -> None:
     assert semcache(either_index, "--min-hit-rate", "7").exit_code == 2
 
 
+def test_a_hit_rate_that_is_not_reached_is_said(plain: Served) -> None:
+    none = semcache(plain, "--min-hit-rate", "0.3")
+    assert none.exit_code == 1
+    assert "no look-ups were told of in the last hour" in none.stderr
+    assert "fleet_stats=True" in none.stderr
+    assert semcache(plain, "--min-hit-rate", "0").exit_code == 0
+    work(plain)
+    short = semcache(plain, "--min-hit-rate", "0.7", "--json")
+    assert short.exit_code == 1
+    assert short.stderr == "semcache: the last hour's hit rate is 66.7%, below 70.0%.\n"
+    assert json.loads(short.stdout)["cache"] == plain.name
+    assert semcache(plain, "--min-hit-rate", "0.5").stderr == ""
+
+
 def test_watching_shows_what_comes_and_walks_the_keys_once(searching: Served) -> None:
     assert searching.standin is not None
     work(searching)

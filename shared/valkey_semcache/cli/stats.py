@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -63,7 +64,10 @@ def run(
         else:
             with contextlib.suppress(KeyboardInterrupt):
                 _watch(look, interval, times, as_json=as_json)
-        return least is None or look.hit_rate >= least
+        short = None if least is None else look.below(least)
+        if short is not None:
+            print(f"semcache: {short}", file=sys.stderr)  # noqa: T201
+        return short is None
 
 
 class _Look:
@@ -88,10 +92,17 @@ class _Look:
             self.contents = self._cache.contents(sample=self._sample)
             self._walked = time.monotonic()
 
-    @property
-    def hit_rate(self) -> float:
-        """Of the last hour."""
-        return self.windows[fleet.WINDOWS.index(60)].hit_rate if self.windows else 0.0
+    def below(self, least: float) -> str | None:
+        """Why the last hour's hit rate is not `least`; None if it is."""
+        hour = self.windows[fleet.WINDOWS.index(60)] if self.windows else None
+        if hour is None or not hour.lookups:
+            # Nothing to go by is no reason to be content, if a rate is wanted.
+            told = "processes tell of theirs with fleet_stats=True"
+            why = f"no look-ups were told of in the last hour ({told}), so there is no hit rate"
+            return f"{why} to compare with {least:.1%}." if least > 0 else None
+        if hour.hit_rate >= least:
+            return None
+        return f"the last hour's hit rate is {hour.hit_rate:.1%}, below {least:.1%}."
 
     def view(self) -> Group:
         """All of it, for a screen."""
