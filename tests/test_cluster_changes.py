@@ -55,6 +55,15 @@ def question(number: int, more: str = "") -> Question:
     return Question(" ".join(words) + more, context=f"context {number % SCOPES}")
 
 
+def change_as_planned(cluster: Cluster) -> None:
+    """A replica takes over, and some slots with entries move."""
+    cluster.fail_over(cluster.replicas()[0])
+    source, target = cluster.primaries()[:2]
+    slots = map(cluster.slot_of, cluster.keys_on(source, "semcache:*"))
+    for slot in list(dict.fromkeys(slots))[:SLOTS_MOVED]:
+        cluster.move_slot(slot, source, target)
+
+
 @dataclass
 class Work:
     """Stores and look-ups, a few at a time, and what came of them; `way` None is both in turn."""
@@ -141,10 +150,7 @@ async def test_nothing_is_lost_that_the_servers_kept(whole: Cluster, way: Way) -
 
         def changes() -> None:
             wait_until(lambda: len(work.stored) > 50)
-            whole.fail_over(whole.replicas()[0])
-            source, target = whole.primaries()[:2]
-            for key in whole.keys_on(source, "semcache:*")[:SLOTS_MOVED]:
-                whole.move_slot(whole.slot_of(key), source, target)
+            change_as_planned(whole)
             assert writer.stats().errors == reader.stats().errors == {}, "planned changes"
             safe.update(work.stored)
             whole.replicate()
@@ -175,10 +181,7 @@ async def test_planned_changes_cost_no_call_however_many_are_under_way(whole: Cl
 
         def changes() -> None:
             wait_until(lambda: len(work.stored) > 50)
-            whole.fail_over(whole.replicas()[0])
-            source, target = whole.primaries()[:2]
-            for key in whole.keys_on(source, "semcache:*")[:SLOTS_MOVED]:
-                whole.move_slot(whole.slot_of(key), source, target)
+            change_as_planned(whole)
             stored = len(work.stored)
             wait_until(lambda: len(work.stored) > stored + 50)
 

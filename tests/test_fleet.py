@@ -212,7 +212,9 @@ if (pid := os.fork()) == 0:
     sys.exit()
 os.waitpid(pid, 0)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    # From Python 3.12 on a fork of a process with threads is warned of.
+    script = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program]
+    done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     with cache_on(plain) as cache:

@@ -103,7 +103,7 @@ async def test_waiters_of_a_failed_call_call_for_themselves(
     async with asyncio.timeout(60):
         answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert sum(getattr(answer, "content", None) == ANSWER for answer in answers) == ASKERS - 1
-    assert openai.calls == ASKERS
+    assert 1 < openai.calls <= ASKERS, "who looks up late may find another's answer stored"
 
 
 async def test_waiters_of_an_answer_that_is_not_stored_call_for_themselves(
