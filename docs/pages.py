@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[1]
 SECTIONS = {
     "Options": "options.md",
     "Access rights": "access_rights.md",
-    "Coming from another cache": "migration.md",
     "Limits": "limits.md",
 }
 WHOLE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}

@@ -76,7 +76,6 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
         )
     }
     options = defaults(SemanticCache)
-    options.pop("codec")
     assert set(options) == set(shown)
     for name, default in options.items():
         if default not in (None, ()):
@@ -92,7 +91,7 @@ def test_the_table_of_options_is_complete_and_its_defaults_are_true() -> None:
     for cache in (LangChainCache, LlamaIndexCache):
         own = {n: d for n, d in defaults(cache).items() if n not in LANGCHAIN_ONLY}
         assert own.items() <= options.items()
-        assert set(own) | handed_on == set(options)
+        assert set(own) | handed_on == set(options) - {"codec"}
 
 
 LANGCHAIN_ONLY = {"question_from", "context", "cache_tool_calls", "usage_on_hit"}
