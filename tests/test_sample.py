@@ -26,7 +26,7 @@ from tests.servers import Served
 from tests.waiting import wait_until
 from valkey_semcache import ConfigurationError, Question, SemanticCache
 from valkey_semcache.cli.app import app
-from valkey_semcache.cli.sample import Labels, ask, labelled_in
+from valkey_semcache.cli.sample import Labels, ask, labelled_in, run
 from valkey_semcache.flow.sampling import NearPair
 from valkey_semcache.precision.labelled import Labelled, read
 
@@ -286,13 +286,31 @@ def test_the_command_asks_in_a_terminal_and_tune_reads_what_it_wrote(live: Path)
     os.close(ours)
     os.close(theirs)
     seen = shown.decode()
-    assert "2 labels are new in pairs.csv" in re.sub(r"\s+", " ", seen)
+    told = re.sub(r"\s+", " ", seen)
+    assert "2 labels are new in pairs.csv. Now: semcache tune pairs.csv --cache sampled_app" in told
     labelled = read(live / "pairs.csv")
     assert [pair.same for pair in labelled if isinstance(pair, Labelled)] == [True, False]
     tuned = semcache("tune", "pairs.csv", "--cache", "sampled_app:cache")
     assert "2 pairs" in tuned.stdout
     again = json.loads(semcache("sample", "pairs.csv", *drawn, "--json").stdout)
     assert len(again) == len(pairs_within(0.7, 1)) - 2
+
+
+def test_one_is_one_and_the_next_command_is_for_the_same_cache(
+    live: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("typer.getchar", lambda: "y")
+    run(live / "my pairs.csv", "sampled_app:cache", as_json=False, count=1, around=0.8, width=0.2)
+    told = capsys.readouterr().out
+    assert "1 pair to label, of 6 stored questions looked at." in told
+    assert f"1 label is new in {live}/my pairs.csv. Now: semcache tune '{live}/my" in told
+    assert told.endswith("my pairs.csv' --cache sampled_app:cache\n")
+    monkeypatch.setattr("typer.getchar", lambda: "q")
+    run(live / "my pairs.csv", "sampled_app:cache", as_json=False, around=0.8, width=0.2)
+    told = capsys.readouterr().out
+    assert ", and 1 that is labelled already." in told
+    assert "0 labels are new" in told
 
 
 def test_tune_labels_pairs_of_a_live_cache_itself(live: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from rich.text import Text
 
 from valkey_semcache.cache import SemanticCache
 from valkey_semcache.cli.objects import loaded
+from valkey_semcache.diagnosis.findings import number
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.flow.sampling import NearPair, Sampled
 from valkey_semcache.precision.labelled import Labelled, read
@@ -56,7 +58,9 @@ def run(file: Path | None, cache_name: str, *, as_json: bool, **wanted: Any) -> 
         return
     console.print(_found(sampled, pairs))
     labels = ask(pairs, Labels(file), console, typer.getchar)
-    console.print(f"{len(labels)} labels are new in {file}. Now: semcache tune {file}")
+    new = "1 label is" if len(labels) == 1 else f"{len(labels)} labels are"
+    tune = shlex.join(["semcache", "tune", str(file), "--cache", cache_name])
+    console.print(Text(f"{new} new in {file}. Now: {tune}"))
 
 
 def core_of(cache_name: str) -> SemanticCache:
@@ -109,8 +113,8 @@ def ask(
         key: Waits for a key and returns it.
     """
     given, pairs = [], list(pairs)
-    for number, pair in enumerate(pairs, 1):
-        console.print(_shown(pair, f"{number} of {len(pairs)}"))
+    for place, pair in enumerate(pairs, 1):
+        console.print(_shown(pair, f"{place} of {len(pairs)}"))
         word = _answer(console, key)
         console.print(word)
         if word == "quit":
@@ -186,6 +190,8 @@ def _table(pairs: Iterable[NearPair]) -> Table:
 
 
 def _found(sampled: Sampled, pairs: list[NearPair]) -> str:
-    told = f"{len(pairs)} pairs to label, of {sampled.entries:,} stored questions looked at"
+    stored = number(sampled.entries, "stored question", "stored questions")
+    told = f"{number(len(pairs), 'pair', 'pairs')} to label, of {stored} looked at"
     known = len(sampled.pairs) - len(pairs)
-    return f"{told}{f', and {known} that are labelled already' if known else ''}."
+    labelled = f", and {known} that {'is' if known == 1 else 'are'} labelled already"
+    return f"{told}{labelled if known else ''}."
