@@ -103,6 +103,13 @@ def test_ask_of_another_embedding_model_says_whose_the_entries_are(
         cache.store(ASKED, "x")
     done = semcache("ask", ASKED, *at, "--json")
     assert "HashingEmbedder/hashing" in " ".join(done.told["remarks"])
+    assert "--cache module:object" in " ".join(done.told["remarks"])
+    told = " ".join(semcache("ask", ASKED, *at).out.split())
+    assert "--cache module:object, and for a cache of LangChain or LlamaIndex --llm module:" in told
+    myapp.other = SemanticCache(Other(), **plain.options)
+    told = semcache("ask", ASKED, "--cache", "myapp:other", "--json").told["remarks"]
+    assert "HashingEmbedder/hashing" in " ".join(told)
+    assert "--cache" not in " ".join(told)
 
 
 def test_ask_through_the_frameworks(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from langchain_core.language_models import FakeListChatModel
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from langchain_valkey_semcache import ValkeySemanticCache as LangChainCache
 from tests import test_cli
+from tests.langchain.embeddings import HashingEmbeddings
 from tests.servers import Served
 from tests.test_cli import Semcache
 from valkey_semcache.cli.app import app
@@ -61,3 +67,21 @@ def test_every_command_has_an_example_and_the_exit_codes_are_told() -> None:
         shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).output
         assert "Example:" in shown
         assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_example_of_ask_is_of_a_frameworks_cache_which_asks_for_its_model(
+    plain: Served, semcache: Semcache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands in the help, with an app that has what it names."""
+    main = SimpleNamespace(
+        cache=LangChainCache(HashingEmbeddings(), **plain.options),
+        llm=FakeListChatModel(responses=["x"]),
+    )
+    monkeypatch.setitem(sys.modules, "app.main", main)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "app", SimpleNamespace(main=main))  # type: ignore[arg-type]
+    group: Any = get_command(app)
+    words = shlex.split(group.commands["ask"].epilog)
+    assert words[:2] == ["Example:", "semcache"]
+    done = semcache(*words[2:])
+    assert (done.code, done.err) == (1, "")
+    assert "Nothing is stored" in done.out

@@ -83,7 +83,9 @@ def doctor(
         raise typer.Exit(NOT_ALL)
 
 
-@app.command(epilog='Example: semcache ask "How do I reset my password?" --cache app.main:cache')
+@app.command(
+    epilog='Example: semcache ask "How do I pay?" --cache app.main:cache --llm app.main:llm'
+)
 def ask(
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     url: Annotated[
@@ -92,7 +94,7 @@ def ask(
     cache: CacheInstead = None,
     llm: Annotated[
         str | None,
-        typer.Option(help="The app's model, as module:object; for the caches of the frameworks."),
+        typer.Option(help="The app's model, as module:object: with a cache of a framework."),
     ] = None,
     embedding: Annotated[
         str | None,

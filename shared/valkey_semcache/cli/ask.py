@@ -20,6 +20,11 @@ from valkey_semcache.explanation import Explanation
 from valkey_semcache.outcome import Hit
 from valkey_semcache.question import Question
 
+_BY_THE_APP = (
+    "To ask with your app's embedding model, give its cache instead of --url: --cache "
+    "module:object, and for a cache of LangChain or LlamaIndex --llm module:object too."
+)
+
 
 def run(
     question: str,
@@ -58,7 +63,7 @@ def run(
         raise ConfigurationError(f"--cache {cache} is a {type(opened).__name__}, not a cache.")
     with core:
         explained = _explained(opened, llm, question, asked, options)
-        explained = _with_other_models(core, explained)
+        explained = _with_other_models(core, explained, by_url=cache is None)
     if as_json:
         print(json.dumps(_plain(question, explained), indent=2))  # noqa: T201
     else:
@@ -114,7 +119,7 @@ def _explained(
     )
 
 
-def _with_other_models(core: SemanticCache, explained: Explanation) -> Explanation:
+def _with_other_models(core: SemanticCache, explained: Explanation, *, by_url: bool) -> Explanation:
     """Where nothing is stored, say so if it is under other embedding models."""
     outcome = explained.outcome
     if isinstance(outcome, Hit) or outcome.reason == "error":
@@ -125,12 +130,11 @@ def _with_other_models(core: SemanticCache, explained: Explanation) -> Explanati
     if any(index.in_use and index.entries for index in stored):
         return explained
     others = [index.model or "one that is not known" for index in stored if index.entries]
-    told = (
-        f"All entries of {core.name!r} are of other embedding models: {', '.join(others)}."
-        if others
-        else f"Nothing is stored under the name {core.name!r}."
-    )
-    return replace(explained, remarks=(*explained.remarks, told))
+    told = f"Nothing is stored under the name {core.name!r}."
+    if others:
+        told = f"All entries of {core.name!r} are of other embedding models: {', '.join(others)}."
+    remarks = [*explained.remarks, told, *([_BY_THE_APP] if others and by_url else [])]
+    return replace(explained, remarks=tuple(remarks))
 
 
 def _show(question: str, explained: Explanation, console: Console) -> None:
