@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +15,7 @@ from langchain_core.language_models import FakeListChatModel
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import valkey_semcache
 from langchain_valkey_semcache import ValkeySemanticCache as LangChainCache
 from tests import test_cli
 from tests.langchain.embeddings import HashingEmbeddings
@@ -54,6 +58,26 @@ def test_the_environments_server_is_taken(
     assert semcache("doctor", "--name", plain.name, "--timeout", "20").code == 0
     monkeypatch.setenv("REDIS_PORT", "many")
     assert "REDIS_PORT='many' is no port" in semcache("stats").err
+
+
+# The release.
+
+
+def test_the_release_is_told(semcache: Semcache) -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    done = semcache("--version")
+    assert (done.code, done.out) == (0, f"{project['version']}\n")
+    assert valkey_semcache.__version__ == project["version"]
+
+
+def test_the_release_is_looked_up_when_somebody_asks() -> None:
+    script = (
+        "import sys, valkey_semcache\n"
+        "assert 'valkey_semcache.version' not in sys.modules\n"
+        "print(valkey_semcache.__version__, 'valkey_semcache.version' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == f"{valkey_semcache.__version__} True\n", done.stderr
 
 
 # Help.

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from valkey_semcache.precision.judges import CrossEncoderJudge, LLMJudge
     from valkey_semcache.precision.verified import Verified
     from valkey_semcache.rules.now import not_about_now
+    from valkey_semcache.version import __version__ as __version__
 else:
     __getattr__ = names_at_first_use(
         __name__,
@@ -59,6 +60,7 @@ else:
             "Near": "valkey_semcache.explanation",
             "StoredIndex": "valkey_semcache.index.listing",
             "Verified": "valkey_semcache.precision.verified",
+            "__version__": "valkey_semcache.version",
             "not_about_now": "valkey_semcache.rules.now",
         },
     )

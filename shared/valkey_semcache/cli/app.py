@@ -33,8 +33,23 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        import valkey_semcache
+
+        typer.echo(valkey_semcache.__version__)
+        raise typer.Exit
+
+
 @app.callback(epilog=EXIT_CODES)
-def semcache() -> None:
+def semcache(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the release and exit."
+        ),
+    ] = False,
+) -> None:
     """A semantic cache for LLM answers on Valkey."""
 
 
@@ -83,9 +98,7 @@ def doctor(
         raise typer.Exit(NOT_ALL)
 
 
-@app.command(
-    epilog='Example: semcache ask "How do I pay?" --cache app.main:cache --llm app.main:llm'
-)
+@app.command(epilog='Example: semcache ask "Can I pay?" --cache app.main:cache --llm app.main:llm')
 def ask(
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     url: Annotated[
