@@ -71,10 +71,23 @@ def test_who_may_run_no_script_is_told_by_dry_run(plain: Served, user: str) -> N
 
 
 def test_keys_of_another_name_are_a_missing_right(plain: Served, user: str) -> None:
-    check = look(user, "another")["rights"]
+    checks = look(user, "another")
+    check = checks["rights"]
     assert check.verdict == "fail"
     assert check.found == "this user may not open the cache's keys"
     assert "~another:*" in check.advice
+    # What may not be read is not broken: there is nothing to clear.
+    assert checks["cache"].verdict == "fail"
+    assert "another:meta cannot be read" in checks["cache"].found
+    assert checks["cache"].advice == "Give the rights of README's 'Access rights'."
+
+
+def test_meta_that_is_none_of_a_cache_is_to_be_cleared_or_left_alone(plain: Served) -> None:
+    plain.admin.set(f"{plain.name}:meta", "not a hash")
+    check = look(plain.url, plain.name)["cache"]
+    assert "WRONGTYPE" in check.found
+    assert "another name=" in check.advice
+    plain.admin.delete(f"{plain.name}:meta")
 
 
 def test_a_default_user_without_rights() -> None:

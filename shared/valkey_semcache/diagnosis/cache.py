@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from valkey_semcache.diagnosis.findings import Ask, Check, number, pairs, text
+from valkey_semcache.diagnosis.findings import Ask, Check, number, pairs, refused, text
 from valkey_semcache.diagnosis.indexes import Written, index_checks
 from valkey_semcache.digest import DIGEST_LENGTH, FORMAT
 from valkey_semcache.server.cluster import nodes_of
@@ -20,6 +20,7 @@ from valkey_semcache.server.cluster import nodes_of
 _PAGE = 1000  # keys that one SCAN looks at
 _PAGES = 200  # at most so many, so that a large server is not walked through
 _OF_A_MODEL = ("dimension", "generation", "building", "written", "model")
+_RIGHTS = "Give the rights of README's 'Access rights'."
 _HEX = f"[0-9a-f]{{{DIGEST_LENGTH}}}"
 
 
@@ -49,8 +50,7 @@ def cache_checks(ask: Ask, name: str, searches: bool) -> Found:
     try:
         keys = _Keys(ask, name)
     except _NotAllowedError as error:
-        advice = "Give the rights of README's 'Access rights'."
-        return Found([Check("cache", "fail", f"keys cannot be listed: {error}", advice)])
+        return Found([Check("cache", "fail", f"keys cannot be listed: {error}", _RIGHTS)])
     entries = keys.entries
     listed = ask("FT._LIST") if searches else []
     indexes = sorted(map(text, listed)) if isinstance(listed, list) else []
@@ -95,7 +95,8 @@ class _Meta:
         """Whether this release and this server can go on with what is written."""
         clear = "clear() the cache, or give it another name=."
         if self.error is not None:
-            return Check("cache", "fail", f"{self.name}:meta cannot be read: {self.error}", clear)
+            found = f"{self.name}:meta cannot be read: {self.error}"
+            return Check("cache", "fail", found, _RIGHTS if refused(self.error) else clear)
         if self.format is None and self.kind is None:
             found = f"{self.name!r} is not begun yet"
             return Check("cache", "pass", found, "The first store creates it.")
