@@ -65,8 +65,9 @@ def model_cache(
     """The cache as one model's own, its options checked."""
     if not isinstance(cache, ValkeySemanticCache):
         raise ConfigurationError(
-            f"The cache must be a ValkeySemanticCache, not a {type(cache).__name__}. Arguments "
-            "are cached(model, cache) and SemanticCacheMiddleware(cache)."
+            "The cache must be a langchain_valkey_semcache.ValkeySemanticCache, not "
+            f"{type(cache).__module__}.{type(cache).__name__}. Arguments are "
+            "cached(model, cache) and SemanticCacheMiddleware(cache)."
         )
     patience = checked_seconds(coalesce_timeout, "coalesce_timeout")
     return ModelCache(

@@ -95,7 +95,7 @@ class GenerationCodec:
 
 def _written(generation: Generation) -> dict[str, Any]:
     if type(generation) not in _KINDS:
-        raise NotStorableError(f"it is a {type(generation).__name__}")
+        raise NotStorableError(f"it is of type {type(generation).__name__}")
     info = generation.generation_info
     if not isinstance(generation, ChatGeneration):
         return {"text": generation.text, "info": info}
@@ -103,7 +103,7 @@ def _written(generation: Generation) -> dict[str, Any]:
     if isinstance(message, AIMessageChunk):
         message = message_chunk_to_message(message)
     if type(message) is not AIMessage:
-        raise NotStorableError(f"its message is a {type(message).__name__}")
+        raise NotStorableError(f"its message is of type {type(message).__name__}")
     if message.model_extra:
         raise NotStorableError("its message has fields of its own")
     parts = {name: getattr(message, name) for name in _MESSAGE_FIELDS}

@@ -91,7 +91,7 @@ class ResponseCodec:
                     f"the engine does not say that its answers are a {type(response).__name__}"
                 )
             return {"object": self._output.encode(response).decode()}
-        raise NotStorableError(f"its answer is a {type(response).__name__}")
+        raise NotStorableError(f"its answer is of type {type(response).__name__}")
 
 
 def nodes_to_json(nodes: Sequence[NodeWithScore]) -> list[Any]:
@@ -118,7 +118,7 @@ def _node(scored: NodeWithScore) -> list[Any]:
     node, score = scored.node, scored.score
     kind = type(node).__name__
     if type(scored) is not NodeWithScore:
-        raise NotStorableError(f"a source node is a {type(scored).__name__}")
+        raise NotStorableError(f"a source node is of type {type(scored).__name__}")
     if score is not None and not math.isfinite(score):
         raise NotStorableError(f"a source node's score is {score}")
     try:

@@ -29,6 +29,8 @@ from valkey_semcache import (
     ServerReplyError,
     ServerUnreachableError,
 )
+from valkey_semcache.errors import UnknownTenantError
+from valkey_semcache.telemetry.events import ErrorEvent
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"
@@ -251,6 +253,58 @@ async def test_an_embedding_model_that_raises_is_a_miss(
         assert isinstance(caught.value.__cause__, RuntimeError)
 
 
+async def test_where_an_embedding_model_failed_is_shown_at_debug_without_its_words(
+    plain: Served, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with SemanticCache(HashingEmbedder(failing), **plain.options) as cache:
+        with caplog.at_level(logging.DEBUG, "valkey_semcache"):
+            miss = await way(cache.lookup, ASKED)
+            assert not await way(cache.store, ASKED, "x")
+    assert "raised RuntimeError. Its words may hold keys or prompts" in miss.detail
+    assert "on_error='raise' shows them" in miss.detail
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "At DEBUG this logger shows the traceback" in warning
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG]
+    assert len(told) == 2, "each time, not once a minute"
+    for text in told:
+        cause, _, ours = text.partition("which led to")
+        assert f'File "{__file__}"' in cause
+        assert "in failing" in cause
+        assert cause.strip().endswith("builtins.RuntimeError")
+        assert ours.strip().endswith("valkey_semcache.errors.EmbeddingError")
+    assert "sk-secret" not in caplog.text
+    assert ASKED not in caplog.text
+
+
+async def test_what_is_raised_is_counted_and_told_and_not_logged(
+    plain: Served, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing goes on without the cache then, and who gets the error need not be told twice."""
+    told: list[Any] = []
+    options: dict[str, Any] = {"on_error": "raise", "on_event": told.append}
+    with caplog.at_level(logging.DEBUG, "valkey_semcache"):
+        embedder = HashingEmbedder(failing)
+        async with SemanticCache(embedder, **plain.options, **options) as cache:
+            with pytest.raises(EmbeddingError):
+                await way(cache.lookup, ASKED)
+            with pytest.raises(EmbeddingError):
+                await way(cache.store, ASKED, "x")
+            assert cache.stats().errors == {"EmbeddingError": 2}
+        rules: dict[str, Any] = {"features": failing}
+        async with SemanticCache(HashingEmbedder(), **plain.options, **options, **rules) as cache:
+            with pytest.raises(RuntimeError):
+                await way(cache.lookup, ASKED)
+            assert cache.stats().errors == {"RuntimeError": 1}
+        nobody: dict[str, Any] = {"namespace_from": lambda: 1 // 0}
+        async with SemanticCache(HashingEmbedder(), **plain.options, **options, **nobody) as cache:
+            with pytest.raises(UnknownTenantError):
+                await way(cache.lookup, ASKED)
+            assert cache.stats().errors == {"ZeroDivisionError": 1}
+    assert caplog.records == []
+    errors = [event.kind for event in told if isinstance(event, ErrorEvent)]
+    assert errors == ["EmbeddingError"] * 2 + ["RuntimeError", "ZeroDivisionError"]
+
+
 async def test_exact_hits_go_on_while_the_embedding_model_is_down(plain: Served, way: Way) -> None:
     embedder = HashingEmbedder()
     async with SemanticCache(embedder, **plain.options) as cache:
@@ -308,7 +362,7 @@ async def test_what_cannot_be_stored_is_counted_and_the_call_goes_on(
     async with SemanticCache(HashingEmbedder(), **plain.options, on_error="raise") as cache:
         assert await way(cache.store, ASKED, {"not": "text"}) is False
         assert cache.stats().not_stored == {"not storable": 1}
-        assert "stores strings" in caplog.text
+        assert "The answer is of type dict; the codec text/1 stores strings" in caplog.text
 
 
 # The index's life
@@ -401,7 +455,9 @@ async def test_an_error_reply_is_a_miss_and_does_not_open_the_breaker(
         assert (await way(cache.lookup, REWORDED)).answer == "x"
     async with SemanticCache(HashingEmbedder(), **searching.options, on_error="raise") as cache:
         searching.standin.fail_next("FT.INFO", "NOPERM this user has no permissions")
-        with pytest.raises(ServerReplyError, match="NoPermissionError: this user"):
+        with pytest.raises(
+            ServerReplyError, match=r"NoPermissionError: this user .*`semcache doctor URL` lists"
+        ):
             await way(cache.lookup, REWORDED)
 
 

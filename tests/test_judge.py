@@ -211,14 +211,18 @@ async def test_a_judge_that_raises_is_no_hit_and_tells_no_secret(
     assert (miss.reason, cache.stats().errors) == ("unjudged", {"JudgeError": 1})
     assert "The judge broken raised RuntimeError" in miss.detail
     assert "The judge broken raised RuntimeError" in caplog.text
+    assert "in broken\n" in caplog.text, "where it was raised is told at DEBUG"
     assert "planted" not in caplog.text + repr(miss)
 
 
-async def test_a_judge_that_fails_raises_where_errors_are_wanted(make: Make, way: Way) -> None:
+async def test_a_judge_that_fails_raises_where_errors_are_wanted(
+    make: Make, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = make(Recorder(lambda stored: 1 // 0), on_error="raise")
     cache.store(STORED, "x")
     with pytest.raises(JudgeError, match="ZeroDivisionError"):
         await way(cache.lookup, ASKED)
+    assert "judging" not in caplog.text
 
 
 @pytest.mark.parametrize("odd", [1, 0.9, float("nan"), "yes", [True]])
@@ -227,7 +231,8 @@ async def test_what_is_no_verdict_is_no_hit(make: Make, way: Way, odd: Any) -> N
     cache.store(STORED, "x")
     miss = await way(cache.lookup, ASKED)
     assert miss.reason == "unjudged"
-    assert f"gave a {type(odd).__name__}; True, False or None (cannot tell)" in miss.detail
+    kind = type(odd).__name__
+    assert f"gave a value of type {kind}; True, False or None (cannot tell)" in miss.detail
     assert cache.stats().errors == {"JudgeError": 1}
 
 

@@ -17,7 +17,7 @@ from tests.servers import Served
 from tests.tls import ASKED, Papers, is_served, port_of
 from tests.tls_proxy import TlsProxy
 from tests.waiting import PATIENT
-from valkey_semcache import SemanticCache
+from valkey_semcache import SemanticCache, ServerUnreachableError
 
 FIRST, SECOND = "token-of-the-morning", "token/of the:evening"
 
@@ -95,6 +95,27 @@ async def test_a_wrong_password_is_a_miss_that_does_not_repeat_it(
     assert miss.reason == "error"
     assert "username-password pair" in miss.detail
     assert "hunter2" not in miss.detail + caplog.text + repr(cache)
+
+
+@pytest.mark.parametrize("cluster", [False, True])
+@pytest.mark.parametrize("login", ["", "{user}:hunter2@"])
+async def test_a_refused_login_is_told_from_a_server_that_does_not_answer(
+    plain: Served, user: str, way: Way, login: str, cluster: bool
+) -> None:
+    plain.admin.execute_command("ACL", "SETUSER", "default", "resetpass", ">hunter3")
+    try:
+        url = plain.url.replace("valkey://", f"valkey://{login.format(user=user)}")
+        options: dict[str, Any] = {"cluster": cluster, "name": plain.name, "on_error": "raise"}
+        async with SemanticCache(HashingEmbedder(), url, **options, **PATIENT) as cache:
+            with pytest.raises(ServerUnreachableError) as caught:
+                await way(cache.lookup, ASKED)
+            said = str(caught.value)
+            assert "answers, but refuses the login (AuthenticationError" in said
+            assert "Give user and password in the URL (valkey://user:password@host:6379)" in said
+            assert "Is it running" not in said
+            assert "hunter2" not in said
+    finally:
+        plain.admin.execute_command("ACL", "SETUSER", "default", "nopass")
 
 
 def own_client(plain: Served, kind: str, **options: Any) -> Any:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from valkey.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
     NoScriptError,
     ResponseError,
     ValkeyClusterException,
@@ -48,6 +50,8 @@ _WITH_A_VECTOR = (
     *("valkey_semcache.vectors", "valkey_semcache.index.opening", "valkey_semcache.index.search"),
 )
 """Modules that what follows a process's first embedding needs."""
+
+_RIGHTS = " (`semcache doctor URL` lists the rights that are missing.)"
 
 _FOR_THE_SERVER = (Command, Script, Pipeline, Nodes)
 
@@ -269,8 +273,18 @@ class Drive:
             self.server.breaker.succeeded()
             # valkey-py takes the code (NOPERM, OOM, …) off where it has a class for it.
             kind = "" if type(error) is ResponseError else f"{type(error).__name__}: "
-            return ServerReplyError(f"{kind}{error}")
+            rights = isinstance(error, NoPermissionError) or "ACL failure in script" in str(error)
+            return ServerReplyError(f"{kind}{error}{_RIGHTS if rights else ''}")
         self.server.breaker.failed()
+        # A cluster client tells of it as the cause of its own error.
+        login = error if isinstance(error, AuthenticationError) else error.__cause__
+        if isinstance(login, AuthenticationError):
+            return ServerUnreachableError(
+                f"Valkey at {self.server.where} answers, but refuses the login "
+                f"({type(login).__name__}: {login}). Give user and password in the URL "
+                "(valkey://user:password@host:6379), in the environment or to your own client, or "
+                "check those given; ACL GETUSER shows whether the user is on."
+            )
         return ServerUnreachableError(
             f"No answer from Valkey at {self.server.where} ({type(error).__name__}: {error}). "
             "Is it running, and may this process reach it?"

@@ -212,7 +212,9 @@ class EmbeddingModel:
             )
         # Only the kind of error: providers put keys and prompts into their messages.
         return EmbeddingError(
-            f"The embedding model {self.identity} raised {type(error).__name__}; see the cause."
+            f"The embedding model {self.identity} raised {type(error).__name__}. Its words "
+            "may hold keys or prompts, so they are left out here: on_error='raise' shows them, as "
+            "this error's cause."
         )
 
 

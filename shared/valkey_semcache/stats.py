@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from valkey_semcache.index.contract import VectorIndex
 from valkey_semcache.locks import ForkLock
+from valkey_semcache.origin import origin
 from valkey_semcache.outcome import Hit, Miss
 from valkey_semcache.precision.judging import at_work
 from valkey_semcache.prices import priced
@@ -229,20 +230,43 @@ class Counters:
             if seconds is not None:
                 self._seconds.setdefault(kind, Counter())[bucket(seconds)] += 1
 
-    def failed(self, doing: str, error: BaseException) -> None:
-        """Something went wrong while `doing`; the app goes on without the cache."""
+    def failed(self, doing: str, error: BaseException, *, raised: bool = False) -> None:
+        """Something went wrong while `doing`; the app goes on without the cache.
+
+        Args:
+            doing: What, in words.
+            error: What was raised.
+            raised: Whether the app is given the error itself; then it is counted, not logged.
+        """
         kind = type(error).__name__
         self.count("errors", kind)
         if self.on_failure is not None:
             self.on_failure(doing, error)
+        if raised:
+            return
         self.warn(
             kind,
             "The semantic cache failed in %s and the call goes on without it: %s: %s",
             *(doing, kind, error),
+            cause=error,
         )
 
-    def warn(self, kind: str, message: str, *arguments: object) -> None:
-        """Log a warning unless one of this kind was logged within the last minute."""
+    def warn(
+        self, kind: str, message: str, *arguments: object, cause: BaseException | None = None
+    ) -> None:
+        """Log a warning unless one of this kind was logged within the last minute.
+
+        Args:
+            kind: Of which there is one a minute.
+            message: With a `%s` for each argument.
+            arguments: What stands in it.
+            cause: What was raised. Where it came from is logged each time, at DEBUG: the
+                traceback without the messages (see `origin`), which may hold prompts and keys.
+        """
+        if cause is not None:
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("Where the semantic cache failed:\n%s", origin(cause))
+            message += " (At DEBUG this logger shows the traceback.)"
         now = time.monotonic()
         with self._lock:
             if now - self._warned.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:

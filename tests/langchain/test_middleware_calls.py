@@ -108,7 +108,9 @@ async def test_a_request_that_cannot_be_written_down_is_not_cached(
 
 
 def test_a_cache_of_another_kind_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="must be a ValkeySemanticCache, not a str"):
+    with pytest.raises(
+        ConfigurationError, match=r"must be a langchain_.*Cache, not builtins\.str\."
+    ):
         SemanticCacheMiddleware("valkey://localhost")  # type: ignore[arg-type]
 
 

@@ -183,7 +183,9 @@ def test_what_is_built_of_several_is_refused(
 
 
 def test_a_cache_of_another_kind_is_refused(openai: OpenAIServer) -> None:
-    with pytest.raises(ConfigurationError, match="must be a ValkeySemanticCache, not a dict"):
+    with pytest.raises(
+        ConfigurationError, match=r"must be a langchain_.*Cache, not builtins\.dict\."
+    ):
         cached(chat_model(openai), {})  # type: ignore[arg-type]
 
 

@@ -93,7 +93,9 @@ class Remarks(Counters):
         super().__init__()
         self.told: list[str] = []
 
-    def warn(self, kind: str, message: str, *arguments: object) -> None:
+    def warn(
+        self, kind: str, message: str, *arguments: object, cause: BaseException | None = None
+    ) -> None:
         """Keep a sentence instead of logging it."""
         sentence = message % arguments if arguments else message
         if sentence not in self.told:

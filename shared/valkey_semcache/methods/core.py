@@ -121,19 +121,19 @@ class Core:
     def of_nobody(self, error: UnknownTenantError) -> None:
         """Count and log an error of `namespace_from` behind a tenant that is not known."""
         if isinstance(error.__cause__, Exception):
-            self._counters.failed("namespace_from", error.__cause__)
+            self._counters.failed("namespace_from", error.__cause__, raised=self._raises)
             if self._raises:
                 raise error
 
     def _features_failed(self, error: Exception) -> None:
         """Count and log an error of `features=`; the question is found by its very words only."""
-        self._counters.failed("features=", error)
+        self._counters.failed("features=", error, raised=self._raises)
         if self._raises:
             raise error
 
     def _judge_failed(self, error: Exception) -> None:
         """Count and log an error of the judge; the look-up is a miss."""
-        self._counters.failed("judging", error)
+        self._counters.failed("judging", error, raised=self._raises)
         if self._raises:
             raise error
 
@@ -223,13 +223,13 @@ class Core:
         return self._flows.store(address, codec, content, seconds, usage)
 
     def _missed(self, error: Exception) -> Miss:
-        self._counters.failed("a look-up", error)
+        self._counters.failed("a look-up", error, raised=self._raises)
         if self._raises:
             raise error
         return Miss("error", f"{type(error).__name__}: {error}")
 
     def _not_stored(self, error: Exception) -> bool:
-        self._counters.failed("a store", error)
+        self._counters.failed("a store", error, raised=self._raises)
         if self._raises:
             raise error
         return False

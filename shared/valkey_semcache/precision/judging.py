@@ -135,8 +135,8 @@ class Judging:
         if isinstance(verdict, np.bool_):
             return bool(verdict)
         raise JudgeError(
-            f"The judge {self._name} gave a {type(verdict).__name__}; True, False or None (cannot "
-            "tell) was expected. A score must be compared with a bar first."
+            f"The judge {self._name} gave a value of type {type(verdict).__name__}; True, False or "
+            "None (cannot tell) was expected. A score must be compared with a bar first."
         )
 
     def _error(self, error: Exception) -> JudgeError:
@@ -146,7 +146,11 @@ class Judging:
                 "hangs, is overloaded, or needs more time."
             )
         # Only the kind of error: providers put keys and prompts into their messages.
-        return JudgeError(f"The judge {self._name} raised {type(error).__name__}; see the cause.")
+        return JudgeError(
+            f"The judge {self._name} raised {type(error).__name__}. Its words may hold keys or "
+            "prompts, so they are left out here: on_error='raise' shows them, as this error's "
+            "cause."
+        )
 
 
 async def _marked(verdict: Awaitable[Any]) -> Any:

@@ -55,7 +55,7 @@ class TextCodec:
         """UTF-8; lone surrogates are kept as they are."""
         if not isinstance(answer, str):
             raise NotStorableError(
-                f"The answer is a {type(answer).__name__}; the codec text/1 stores strings. "
+                f"The answer is of type {type(answer).__name__}; the codec text/1 stores strings. "
                 "Pass a string, or give the cache a codec= of your own."
             )
         return answer.encode("utf-8", "surrogatepass")

@@ -115,6 +115,7 @@ class Reporter:
             "fleet statistics",
             "The fleet's statistics %s: %s: %s Without them: fleet_stats=False.",
             *(what, type(error).__name__, error),
+            cause=error,
         )
 
     def _run(self) -> None:

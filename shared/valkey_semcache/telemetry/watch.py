@@ -304,7 +304,9 @@ class Watch:
             kind = type(error).__name__
             self._counters.count("errors", kind)
             self._counters.warn(
-                f"listener {kind}", "A listener of the semantic cache raised %s: %s", kind, error
+                *(f"listener {kind}", "A listener of the semantic cache raised %s: %s"),
+                *(kind, error),
+                cause=error,
             )
 
 
