@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
 import time
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 from typer.testing import CliRunner
 
 from tests.embedders import HashingEmbedder
@@ -16,6 +26,7 @@ from tests.servers import Served
 from valkey_semcache import LocalTier, Question, SemanticCache
 from valkey_semcache.cli import fleet
 from valkey_semcache.cli.app import app
+from valkey_semcache.cli.stats import Fitting
 
 ASKED = "how do i reset the password of my account"
 REWORDED = "how do i reset the password of my own account"
@@ -72,6 +83,7 @@ def test_a_laptop_shows_what_the_fleet_has_done(plain: Served, width: int) -> No
         row[1:7] == ["4", "75.0%", "25.0%", "25.0%", "25.0%", "3,600"] for row in rows.values()
     )
     assert {"gpt-4o", "claude-sonnet-4-5"} <= set(rows)
+    assert rows["gpt-4o"][-1] == "0.0135"
     assert rows["misses p50, p95"][3:] != ["-", "-"] * 3
 
 
@@ -126,3 +138,65 @@ def test_watching_shows_what_comes_and_walks_the_keys_once(searching: Served) ->
     assert shown.exit_code == 0
     assert "66.7%" in shown.stdout
     assert "claude-sonnet-4-5" in shown.stdout
+    # No terminal, so nothing to change: each look is printed, as it is for `| cat`.
+    assert shown.stdout.count("hit rate ") == 2
+    assert shown.stdout.count("Cache ") == 2
+
+
+def test_a_long_model_name_is_broken_at_its_hyphens(plain: Served) -> None:
+    name = "anthropic/claude-sonnet-4-5-20250929-[preview]"
+    with SemanticCache(HashingEmbedder(), **plain.options | {"fleet_stats": True}) as cache:
+        cache.lookup(Question(ASKED, model=name))
+    lines = [line.split()[0] for line in printed(plain, 80) if line.strip()]
+    at = lines.index("anthropic/claude-sonnet-")
+    assert lines[at + 1] == "4-5-20250929-[preview]"
+
+
+def test_the_embedding_models_name_and_id_are_whole_in_80_columns(plain: Served) -> None:
+    name = "sentence-transformers/all-MiniLM-L6-v2/dimensions=384"
+    with SemanticCache(HashingEmbedder(), **plain.options, embedding_id=name) as cache:
+        cache.store(ASKED, "x" * 5000)
+        (index,) = cache.indexes()
+    command = ["stats", plain.url, "--name", plain.name]
+    shown = CliRunner().invoke(app, command, env={"COLUMNS": "80"}).output.splitlines()
+    assert max(len(line.rstrip()) for line in shown) <= 80
+    at = shown.index(f"embedding model {name}")
+    assert shown[at + 1].rstrip() == f"64 dimensions, id {index.id}"
+    assert "memory each" in shown[at + 3]
+    assert shown[at + 5].split()[:4] == ["flat", "1", "4.9", "KiB"]
+
+
+def test_in_a_low_terminal_the_tables_at_the_top_are_whole(plain: Served) -> None:
+    work(plain)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "valkey_semcache.cli", "stats", plain.url]
+    process = subprocess.Popen(
+        [*command, "--name", plain.name, "--watch", "--times", "1"],
+        stdout=theirs,
+        stdin=theirs,
+        env={name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        | {"TERM": "xterm"},
+    )
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # how the end of a terminal is told
+        while more := os.read(ours, 4096):
+            seen += more
+    os.close(ours)
+    assert process.wait(20) == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode()).rsplit("Cache ", 1)[1]
+    assert "breaker opened" in shown
+    assert "claude-sonnet" not in shown
+    assert shown.rstrip().endswith("More in a higher terminal, or without --watch.")
+
+
+def test_what_fits_is_shown_whole() -> None:
+    parts = [Text("a\nb"), Text("c\nd"), Text("e")]
+    shown = {}
+    for height in (5, 4, 3):
+        console = Console(width=80, height=height, record=True, file=io.StringIO())
+        console.print(Fitting(parts))
+        shown[height] = console.export_text().split("\n")[:-1]
+    assert shown[5] == ["a", "b", "c", "d", "e"]
+    assert shown[4] == shown[3] == ["a", "b", "More in a higher terminal, or without --watch."]

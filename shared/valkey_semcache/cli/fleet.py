@@ -5,6 +5,7 @@ Rule of this file: showing. What is counted is read by `SemanticCache.fleet_stat
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -22,6 +23,7 @@ from valkey_semcache.telemetry.histogram import shown
 WINDOWS = (5, 60, None)
 """Minutes that are shown side by side; None for all."""
 
+_NAME = 24  # characters of a model's name in a line
 _TIERS = ("local", "exact", "semantic")
 
 
@@ -91,20 +93,22 @@ def _by_window(windows: list[FleetStats]) -> Table:
 
 
 def _by_model(window: FleetStats) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    longest = max(map(len, window.lookups_by_model))
-    table.add_column(f"model, {_title(window)}", overflow="fold", min_width=min(longest, 24))
+    # Close together and with headers of two lines: all of it has to fit in 80 columns.
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 0))
+    names = {model: _in_lines(model or "(unnamed)") for model in window.lookups_by_model}
+    longest = max(len(line) for name in names.values() for line in name.split("\n"))
+    table.add_column(f"model,\n{_title(window)}", overflow="fold", min_width=min(longest, 18))
     tiers = [tier for tier in _TIERS if tier in window.hits]
-    columns = ["look-ups", "hit rate", *tiers, "saved tokens"]
+    columns = ["look-ups", "hit\nrate", *tiers, "saved\ntokens"]
     money = window.saved_usd
-    for column in [*columns, "USD"] if money else columns:
-        table.add_column(column, justify="right")
+    for column in [*columns, "saved\nUSD"] if money else columns:
+        table.add_column(column, justify="right", no_wrap=True)
     order = sorted(window.lookups_by_model.items(), key=lambda item: -sum(item[1].values()))
     for model, counts in order:
         total = sum(counts.values())
         usd = money.get(model)
         table.add_row(
-            model or "(unnamed)",
+            Text(names[model]),
             f"{total:,}",
             _share(total - counts.get("miss", 0), total),
             *(_share(counts.get(tier, 0), total) for tier in tiers),
@@ -112,6 +116,16 @@ def _by_model(window: FleetStats) -> Table:
             *(["-" if usd is None else f"{usd:,.4f}"] if money else []),
         )
     return table
+
+
+def _in_lines(model: str) -> str:
+    """A model's name, where it is long in lines that end at its hyphens or slashes."""
+    lines = [""]
+    for part in re.split(r"(?<=[-/:@])", model):
+        if lines[-1] and len(lines[-1]) + len(part) > _NAME:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def tokens(usage: Mapping[str, int]) -> int:

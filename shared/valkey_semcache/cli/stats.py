@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -104,10 +104,10 @@ class _Look:
             return None
         return f"the last hour's hit rate is {hour.hit_rate:.1%}, below {least:.1%}."
 
-    def view(self) -> Group:
+    def view(self) -> Fitting:
         """All of it, for a screen."""
         name = Text(f"\nCache {self._cache.name}", style="bold")
-        return Group(name, *fleet.view(self.windows), *_contents(self.contents))
+        return Fitting([name, *fleet.view(self.windows), *_contents(self.contents)])
 
     def plain(self) -> dict[str, Any]:
         """All of it, for programs."""
@@ -116,25 +116,58 @@ class _Look:
         return told | {"fleet": fleet.plain(self.windows), "indexes": indexes}
 
 
+class Fitting:
+    """One part below another: in a terminal that is too low, those at the top and whole.
+
+    Args:
+        parts: The parts.
+    """
+
+    def __init__(self, parts: Sequence[RenderableType]) -> None:
+        self.parts = parts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What fits, and a line that says so if it is not all."""
+        heights = [len(console.render_lines(part, options, pad=False)) for part in self.parts]
+        if sum(heights) <= console.size.height:
+            yield from self.parts
+            return
+        left = console.size.height - 1  # for the line at the end
+        for part, height in zip(self.parts, heights, strict=True):
+            left -= height
+            if left < 0:
+                break
+            yield part
+        yield Text("More in a higher terminal, or without --watch.", style="dim")
+
+
 def _show(look: _Look, console: Console, *, as_json: bool) -> None:
     look.again()
     if as_json:
         print(json.dumps(look.plain(), indent=2))  # noqa: T201 - not for rich to wrap
     else:
-        console.print(look.view())
+        console.print(*look.view().parts, sep="\n")
 
 
 def _watch(look: _Look, interval: float, times: int | None, *, as_json: bool) -> None:
-    """Show until there is a Ctrl-C: one screen that changes, or a line of JSON each time."""
+    """Show until there is a Ctrl-C: one screen that changes, or all of it anew each time.
+
+    Anew where there is no terminal to change, and as a line of JSON if that is wanted.
+    """
     rounds = itertools.count() if times is None else range(times)
+    console = Console(highlight=False)
     with contextlib.ExitStack() as stack:
-        live = None if as_json else stack.enter_context(Live(auto_refresh=False))
+        live = None
+        if console.is_terminal and not as_json:
+            live = stack.enter_context(Live(console=console, auto_refresh=False))
         for number in rounds:
             if number:
                 time.sleep(interval)
             look.again()
-            if live is None:
+            if as_json:
                 print(json.dumps(look.plain()), flush=True)  # noqa: T201
+            elif live is None:
+                console.print(*look.view().parts, sep="\n")
             else:
                 live.update(look.view(), refresh=True)
 
@@ -153,29 +186,34 @@ def show(name: str, found: Sequence[Contents], console: Console) -> None:
 def _contents(found: Sequence[Contents]) -> list[RenderableType]:
     if not found:
         return [Text("Nothing is stored under this name.")]
+    shown: list[RenderableType] = []
+    for one in found:
+        # Beside the figures, long names would be broken and figures cut in 80 columns.
+        index = one.index
+        dimension = f"{index.dimension:,} dimensions, " if index.dimension else ""
+        shown += [
+            Text(f"embedding model {index.model or 'not known: exact answers only'}"),
+            Text(f"{dimension}id {index.id}", style="dim"),
+            _figures(one),
+        ]
+    return [*shown, *(Text(line, style="dim") for line in _notes(found))]
+
+
+def _figures(one: Contents) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("embedding model", overflow="fold")
     table.add_column("index")
     for column in ("entries", "answers", "stored", "memory each"):
         table.add_column(column, justify="right", no_wrap=True)
-    for one in found:
-        about = "" if one.whole else "~ "
-        each = one.memory_per_entry
-        table.add_row(
-            _model(one),
-            _index(one),
-            f"{one.index.entries:,}",
-            about + _size(one.answers_in),
-            about + _size(one.answers_stored),
-            "not allowed" if each is None and one.sampled else about + _size(each),
-        )
-    return [table, *(Text(line, style="dim") for line in _notes(found))]
-
-
-def _model(one: Contents) -> str:
-    index = one.index
-    dimension = f"\n{index.dimension:,} dimensions" if index.dimension else ""
-    return f"{index.model or 'not known: exact answers only'}{dimension}\n{index.id}"
+    about = "" if one.whole else "~ "
+    each = one.memory_per_entry
+    table.add_row(
+        _index(one),
+        f"{one.index.entries:,}",
+        about + _size(one.answers_in),
+        about + _size(one.answers_stored),
+        "not allowed" if each is None and one.sampled else about + _size(each),
+    )
+    return table
 
 
 def _index(one: Contents) -> str:
