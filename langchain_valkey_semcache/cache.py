@@ -28,6 +28,7 @@ from langchain_valkey_semcache.telling import apassed_on, is_heard, passed_on
 from langchain_valkey_semcache.warming import Warming
 from valkey_semcache import Hit, Miss, Question, SemanticCache, Stats
 from valkey_semcache.errors import UnknownTenantError
+from valkey_semcache.option_names import told_by_name
 from valkey_semcache.options import TTL, Options, checked_choice, checked_flag
 from valkey_semcache.rules.thresholds import UNSAID, Threshold
 from valkey_semcache.text.naming import Naming, QuestionFrom
@@ -80,8 +81,11 @@ class ValkeySemanticCache(Warming, Explaining, Removing):
     Raises:
         ConfigurationError: An argument is out of range or of the wrong type, or no server is
             given. It is a `ValueError`.
+        MissingPackageError: An option needs a package that is not installed.
+        TypeError: There is no such option; it names the nearest one.
     """
 
+    @told_by_name
     def __init__(
         self,
         embeddings: Any,

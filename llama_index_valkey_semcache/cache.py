@@ -32,6 +32,8 @@ class ValkeySemanticCache(Warming, Rejecting):
     Raises:
         ConfigurationError: An argument is out of range or of the wrong type, or no server is
             given. It is a `ValueError`.
+        MissingPackageError: An option needs a package that is not installed.
+        TypeError: There is no such option; it names the nearest one.
     """
 
     def __init__(

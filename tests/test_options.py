@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 import valkey
 
+from langchain_valkey_semcache import ValkeySemanticCache as LangChainCache
+from llama_index_valkey_semcache import ValkeySemanticCache as LlamaIndexCache
 from tests.conftest import Way
 from tests.embedders import HashingEmbedder
+from tests.langchain.embeddings import HashingEmbeddings
+from tests.llama_index.models import HashingEmbedding
 from tests.servers import Served
 from valkey_semcache import ConfigurationError, Question, SemanticCache
 from valkey_semcache.embedding import embedding_identity
+from valkey_semcache.options import Options
 
 NAN = float("nan")
 
@@ -106,6 +111,45 @@ def test_a_bad_option_is_refused(option: str, value: Any) -> None:
 def test_no_option_is_left_out() -> None:
     options = set(inspect.signature(SemanticCache).parameters) - {"embedding"}
     assert options == {option for option, _ in BAD}
+
+
+MISNAMED = [
+    ("similarity_treshold", "Did you mean similarity_threshold="),
+    ("name_space", "Did you mean namespace="),
+    ("max_entries_per_tenant", "Did you mean max_entries_per_namespace="),
+    ("redis_url", "Here it is url="),
+    ("redis_client", "Here it is client=, a valkey.Valkey, or async_client="),
+    ("distance_threshold", r"Here it is similarity_threshold=, which is 1 - distance .*0\.9 here"),
+    ("score_threshold", r"For a similarity .* for a distance, .*1 - distance"),
+    ("quantum", r"help\((Valkey)?SemanticCache\) tells which it has"),
+]
+CACHES: list[tuple[Any, Any]] = [
+    (SemanticCache, HashingEmbedder),
+    (LangChainCache, HashingEmbeddings),
+    (LlamaIndexCache, HashingEmbedding),
+]
+
+
+@pytest.mark.parametrize(("name", "advice"), MISNAMED)
+@pytest.mark.parametrize(("cache", "model"), CACHES)
+def test_an_option_by_another_name_is_told_by_its_own(
+    cache: Any, model: Any, name: str, advice: str
+) -> None:
+    said = rf"^{cache.__name__} has no option {name}=\. {advice}"
+    with pytest.raises(TypeError, match=said):
+        cache(model(), "valkey://h", **{name: 1})
+
+
+def test_an_option_of_langchains_cache_is_told_by_its_own_name() -> None:
+    with pytest.raises(TypeError, match=r"Did you mean usage_on_hit=\?"):
+        LangChainCache(HashingEmbeddings(), "valkey://h", usage_on_hits="keep")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(("cache", "model"), CACHES)
+def test_an_option_that_is_handed_on_is_taken(cache: Any, model: Any) -> None:
+    for option in Options.__annotations__:
+        default = inspect.signature(SemanticCache).parameters[option].default
+        cache(model(), "valkey://h", **{option: default})
 
 
 @pytest.mark.parametrize("options", AT_ODDS, ids=" ".join)

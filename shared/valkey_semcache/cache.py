@@ -33,6 +33,7 @@ from valkey_semcache.methods.moving import Moving
 from valkey_semcache.methods.one_call import OneCall
 from valkey_semcache.methods.removing import Removing
 from valkey_semcache.methods.sampling import DrawingPairs
+from valkey_semcache.option_names import told_by_name
 from valkey_semcache.options import (
     TTL,
     check_algorithm,
@@ -199,8 +200,11 @@ class SemanticCache(OneCall, Filling, Explaining, DrawingPairs, Moving, Indexing
     Raises:
         ConfigurationError: An argument is out of range or of the wrong type, or no server
             is given. It is a `ValueError`.
+        MissingPackageError: An option needs a package that is not installed.
+        TypeError: There is no such option; it names the nearest one.
     """
 
+    @told_by_name
     def __init__(
         self,
         embedding: Any,
