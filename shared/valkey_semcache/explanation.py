@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 _NOT_KEPT = "(text not kept)"
+_ALONE = frozenset(
+    {
+        "",
+        '[{"class": "HumanMessage", "content": {"after": "", "before": ""}, "type": "human"}]',
+        '["text", "", ""]',
+        '["chat", [{"blocks": [[null], "", ""], "extra": {}, "role": "user"}]]',
+        '["completion", "", "", false]',
+    }
+)
+"""Contexts of requests that are nothing but a question, by LangChain and by LlamaIndex: to a person
+they say no more than that. All others are shown as they are compared."""
 _LEFT = "style='text-align:left;vertical-align:top'"
 
 
@@ -225,7 +236,7 @@ class Explanation:
             ("tenant", scope.namespace or "(the one without a name)"),
             ("model", scope.model or "(unnamed)"),
             ("identity", scope.identity or "(none)"),
-            ("context", scope.context or "(none)"),
+            ("context", "(none)" if scope.context in _ALONE else scope.context),
             ("exact features", "; ".join(kinds) or "(none)"),
         ]
         return [("asked", asked), ("must be the same", must)]
