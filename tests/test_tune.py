@@ -262,10 +262,12 @@ def test_the_command_shows_and_plots_and_names_a_threshold(tmp_path: Path) -> No
     row = tune(PAIRS, unserved()).at(0.9)
     assert str(row.precision) in done.stdout
     assert "similarity_threshold=" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     done = semcache("pairs.jsonl", "--precision", "0.999", cwd=tmp_path)
     assert done.returncode == 1
     assert "No threshold has a precision of 99.9% with 95% confidence" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_the_command_takes_the_apps_own_cache(tmp_path: Path) -> None:
@@ -278,7 +280,8 @@ def test_the_command_takes_the_apps_own_cache(tmp_path: Path) -> None:
     )
     (tmp_path / "pairs.csv").write_text("a,b,same\nhow are you,how do you do,yes\n")
     done = semcache("pairs.csv", "--cache", "app:cache", cwd=tmp_path)
-    assert "1 never meet" in done.stdout, done.stderr
+    assert "1 pair, 95% intervals" in done.stdout, done.stderr
+    assert "1 pair can never meet (other numbers, or a guard)" in done.stdout
     done = semcache("pairs.csv", "--cache", "app:other", cwd=tmp_path)
     assert "--cache app:other is a int, not a cache." in done.stderr
 

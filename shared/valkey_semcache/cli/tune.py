@@ -17,6 +17,7 @@ from rich.table import Table
 
 from valkey_semcache.cache import SemanticCache
 from valkey_semcache.cli.objects import loaded
+from valkey_semcache.diagnosis.findings import number
 from valkey_semcache.errors import ConfigurationError
 from valkey_semcache.precision.labelled import Labelled, read
 from valkey_semcache.precision.plotting import changing
@@ -78,7 +79,8 @@ def _cache(name: str | None) -> Any:
 
 def _table(tuning: Tuning) -> Table:
     table = Table(
-        title=f"{tuning.pairs:,} pairs, {tuning.confidence:.0%} intervals", box=box.SIMPLE_HEAD
+        title=f"{number(tuning.pairs, 'pair', 'pairs')}, {tuning.confidence:.0%} intervals",
+        box=box.SIMPLE_HEAD,
     )
     for name in ("threshold", "precision", "recall", "wrong, of all"):
         table.add_column(name, justify="right")
@@ -87,7 +89,8 @@ def _table(tuning: Tuning) -> Table:
             shares = (str(share) for share in (row.precision, row.recall, row.wrong))
             own = "bold" if tuning.threshold == row.threshold else ""
             table.add_row(f"{row.threshold:.2f}", *shares, style=own)
-    table.caption = f"{tuning.kept_apart:,} never meet: other numbers and the like, or guards"
+    apart = number(tuning.kept_apart, "pair", "pairs")
+    table.caption = f"{apart} can never meet (other numbers, or a guard)"
     return table
 
 
@@ -95,11 +98,11 @@ def _advice(tuning: Tuning, precision: float, found: float | None) -> str:
     if found is None:
         return (
             f"No threshold has a precision of {precision:.1%} with {tuning.confidence:.0%} "
-            "confidence on these pairs: label more of them, or want less."
+            "confidence\non these pairs: label more of them, or want less."
         )
     row = tuning.at(found)
     return (
         f"similarity_threshold={found:.2f} has a precision of at least {precision:.1%} with "
-        f"{tuning.confidence:.0%} confidence, and finds {row.recall.value:.1%} of what could be "
+        f"{tuning.confidence:.0%} confidence,\nand finds {row.recall.value:.1%} of what could be "
         "found."
     )
