@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,6 +92,23 @@ def test_every_command_has_an_example_and_the_exit_codes_are_told() -> None:
         shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).output
         assert "Example:" in shown
         assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_help_fills_its_lines_and_flags_have_no_type(columns: int) -> None:
+    group: Any = get_command(app)
+    for name, command in group.commands.items():
+        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": str(columns)}).output
+        about = shown.split("\u256d")[0].split("Usage:")[1].splitlines()[1:]
+        for line, following in pairwise(text.strip() for text in about):
+            first = following.split()[:1]
+            if line and first:
+                assert len(line) + 1 + len(first[0]) > columns - 2, (name, line, following)
+        assert "<bool>" not in shown, name
+        assert "--json" in shown
+        assert " ".join(command.help.split()) in " ".join(shown.split())
+    assert "<bool>" not in CliRunner().invoke(app, ["--help"]).output
+    assert "<float range>" in CliRunner().invoke(app, ["stats", "--help"]).output
 
 
 def test_the_example_of_ask_is_of_a_frameworks_cache_which_asks_for_its_model(

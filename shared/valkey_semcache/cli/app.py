@@ -7,6 +7,7 @@ loaded when it is called. Commands about files are in app_files.py.
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,15 +23,18 @@ from valkey_semcache.cli.arguments import (
     Timeout,
     Url,
 )
+from valkey_semcache.cli.helping import Command, Group
 from valkey_semcache.cli.where import server_url
 
 app = typer.Typer(
+    cls=Group,
     help="A semantic cache for LLM answers on Valkey.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+command = partial(app.command, cls=Command)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -53,7 +57,7 @@ def semcache(
     """A semantic cache for LLM answers on Valkey."""
 
 
-@app.command(epilog="Example: semcache demo --questions my_questions.txt")
+@command(epilog="Example: semcache demo --questions my_questions.txt")
 def demo(
     questions: Annotated[
         Path | None,
@@ -78,7 +82,7 @@ def demo(
         demo.run(questions, svg, as_json=as_json)
 
 
-@app.command(epilog="Example: semcache doctor valkeys://cache.example.org:6379")
+@command(epilog="Example: semcache doctor valkeys://cache.example.org:6379")
 def doctor(
     url: Url = None,
     name: Name = "semcache",
@@ -98,7 +102,7 @@ def doctor(
         raise typer.Exit(NOT_ALL)
 
 
-@app.command(epilog='Example: semcache ask "Can I pay?" --cache app.main:cache --llm app.main:llm')
+@command(epilog='Example: semcache ask "Can I pay?" --cache app.main:cache --llm app.main:llm')
 def ask(
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     url: Annotated[
@@ -153,7 +157,7 @@ def ask(
     raise typer.Exit(code)
 
 
-@app.command(epilog="Example: semcache bench valkey://localhost:6379 --entries 10000")
+@command(epilog="Example: semcache bench valkey://localhost:6379 --entries 10000")
 def bench(
     url: Url = None,
     entries: Annotated[int, typer.Option(help="Answers that are stored.", min=1)] = 1000,
@@ -175,7 +179,7 @@ def bench(
     bench.run(server_url(url, "semcache bench"), **sizes, **options, as_json=as_json)
 
 
-@app.command(epilog="Example: semcache stats valkey://localhost:6379 --watch")
+@command(epilog="Example: semcache stats valkey://localhost:6379 --watch")
 def stats(
     url: Url = None,
     name: Name = "semcache",
@@ -212,7 +216,7 @@ def stats(
         raise typer.Exit(NOT_ALL)
 
 
-@app.command(epilog="Example: semcache reindex valkey://localhost:6379 --to search")
+@command(epilog="Example: semcache reindex valkey://localhost:6379 --to search")
 def reindex(
     url: Url = None,
     to: Annotated[str, typer.Option(help="The kind of index to go over to: search or flat.")] = ...,  # type: ignore[assignment]
@@ -231,7 +235,7 @@ def reindex(
     reindex.run(url, name, to, timeout, as_json=as_json)
 
 
-@app.command(epilog="Example: semcache clear valkey://localhost:6379 --namespace acme")
+@command(epilog="Example: semcache clear valkey://localhost:6379 --namespace acme")
 def clear(
     url: Url = None,
     cache: CacheInstead = None,
@@ -256,4 +260,4 @@ def clear(
 
 
 for _name, (_command, _example) in COMMANDS.items():
-    app.command(_name, epilog=_example)(_command)
+    command(_name, epilog=_example)(_command)
