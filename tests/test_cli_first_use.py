@@ -108,7 +108,7 @@ def test_help_fills_its_lines_and_flags_have_no_type(columns: int) -> None:
         assert "--json" in shown
         assert " ".join(command.help.split()) in " ".join(shown.split())
     assert "<bool>" not in CliRunner().invoke(app, ["--help"]).output
-    assert "<float range>" in CliRunner().invoke(app, ["stats", "--help"]).output
+    assert "float range" in CliRunner().invoke(app, ["stats", "--help"]).output.lower()
 
 
 def test_the_example_of_ask_is_of_a_frameworks_cache_which_asks_for_its_model(
