@@ -148,8 +148,9 @@ def test_arguments_that_cannot_be_read() -> None:
 
 @pytest.mark.parametrize("url", ["embedded:", "embedded:x", "embedded:{}/data", "EMBEDDED:{}/data"])
 def test_an_embedded_url_with_too_few_slashes_is_refused_and_makes_nothing(
-    url: str, tmp_path: Path
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="embedded:///absolute/path"):
         diagnose(url.format(tmp_path))
     assert list(tmp_path.iterdir()) == []
