@@ -161,7 +161,10 @@ for package in packages:
 for package in packages:
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if not module.name.startswith("valkey_semcache.cli."):  # apps of their own
-            importlib.import_module(module.name)
+            try:
+                importlib.import_module(module.name)
+            except ImportError:  # of what not everybody has installed
+                continue
             print(module.name)
 """
 
