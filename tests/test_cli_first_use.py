@@ -119,8 +119,8 @@ def test_the_example_of_ask_is_of_a_frameworks_cache_which_asks_for_its_model(
         cache=LangChainCache(HashingEmbeddings(), **plain.options),
         llm=FakeListChatModel(responses=["x"]),
     )
-    monkeypatch.setitem(sys.modules, "app.main", main)  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "app", SimpleNamespace(main=main))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "app.main", main)  # type: ignore[arg-type]  # for a module
+    monkeypatch.setitem(sys.modules, "app", SimpleNamespace(main=main))  # type: ignore[arg-type]  # too
     group: Any = get_command(app)
     words = shlex.split(group.commands["ask"].epilog)
     assert words[:2] == ["Example:", "semcache"]

@@ -66,7 +66,7 @@ def run(
                 _watch(look, interval, times, as_json=as_json)
         short = None if least is None else look.below(least)
         if short is not None:
-            print(f"semcache: {short}", file=sys.stderr)  # noqa: T201
+            print(f"semcache: {short}", file=sys.stderr)  # noqa: T201 - not for rich to wrap
         return short is None
 
 
